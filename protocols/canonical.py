@@ -1,0 +1,92 @@
+"""One encoding for everything that is signed, digested or sent.
+
+Adversary: whoever writes the bytes, and would like two readers to understand them differently.
+Promise: a value has exactly one encoding, and only that one is accepted; a digest names the kind of thing it is of,
+    so that a digest of one kind never stands for another.
+Source: CBOR, RFC 8949, section 4.2 (core deterministic encoding); SHA-256, FIPS 180-4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar, Self
+
+import cbor2
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from protocols.errors import EncodingError
+
+DIGEST_BYTES = 32
+
+
+def encode(value: Any) -> bytes:
+    """The one encoding of ``value``: None, bool, int, float, str, bytes, and lists and maps of them."""
+    try:
+        return bytes(cbor2.dumps(value, canonical=True))
+    except (cbor2.CBORError, TypeError, ValueError) as error:
+        raise EncodingError(f"This value has no canonical encoding: {type(value).__name__}.") from error
+
+
+def decode(data: bytes) -> Any:
+    """The value whose one encoding is ``data``.
+
+    Raises:
+        EncodingError: ``data`` is not CBOR, is followed by further bytes, or is not the canonical encoding.
+    """
+    try:
+        value = cbor2.loads(data)
+        again = cbor2.dumps(value, canonical=True)
+    except (cbor2.CBORError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise EncodingError("These bytes are not a message: they do not decode.") from error
+    if again != data:
+        raise EncodingError("These bytes are not a message: their encoding is not the canonical one.")
+    return value
+
+
+def digest(kind: str, value: Any) -> bytes:
+    """SHA-256 (32 bytes) of the kind and the value, encoded together."""
+    return hashlib.sha256(encode(["securefl", kind, value])).digest()
+
+
+class Record(BaseModel):
+    """A frozen typed value with one encoding. Its class's ``kind`` is part of its bytes and of its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_bytes="base64")
+    kind: ClassVar[str] = ""
+
+    def body(self) -> dict[str, Any]:
+        """The fields as plain values, in the shape that is encoded."""
+        return self.model_dump(mode="python")
+
+    def to_bytes(self) -> bytes:
+        """The one encoding of this record."""
+        return encode([type(self).kind, self.body()])
+
+    @classmethod
+    def prefix(cls) -> bytes:
+        """How the bytes of every record of this kind begin."""
+        return encode([cls.kind, 0])[:-1]
+
+    def digest(self) -> bytes:
+        """The 32-byte name of this record."""
+        return digest(type(self).kind, self.body())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a record of this kind.
+
+        Raises:
+            EncodingError: the bytes are not canonical, are of another kind, or a field is missing, unknown or wrong.
+        """
+        return cls.from_value(decode(data))
+
+    @classmethod
+    def from_value(cls, value: Any) -> Self:
+        """Read a record of this kind from an already decoded ``[kind, fields]``."""
+        if not (isinstance(value, list) and len(value) == 2 and value[0] == cls.kind and isinstance(value[1], dict)):
+            raise EncodingError(f"These bytes are not a {cls.kind}.")
+        try:
+            return cls.model_validate(value[1])
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "its fields"
+            raise EncodingError(f"This {cls.kind} is malformed at {where}.") from error

@@ -1,0 +1,150 @@
+"""One hospital's contribution to one round: shared, sealed, signed; and the list of contributions that is frozen.
+
+Adversary: a coordinator and a network that pick, delay, replay and mix messages; up to P - 1 parties that tell all.
+Promise: every envelope is bound to its study, round, attempt, previous outcome, sender, recipient, width and size, and
+    the hospital's signature covers the digests of all P envelopes: no party can be given another contribution than its
+    fellows without this being seen at the freeze, where all parties sign one list.
+Source: the server-mediated round of Bonawitz et al. 2017, section 4 and figure 4 (consistency check), with a committee
+    in place of the pairwise masks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from protocols.canonical import Record, encode
+from protocols.envelope import Binding, SealingKey, seal
+from protocols.errors import EncodingError
+from protocols.prg import RingVector
+from protocols.sharing import share
+from protocols.signing import SigningKey, verify
+
+
+class RoundContext(Record):
+    """What everything in a round is bound to.
+
+    Attributes:
+        study: digest of the study, 32 bytes.
+        round: 0 for the statistics, then 1, 2, ...
+        attempt: 1, 2, ...: each attempt has its own keys.
+        previous: digest of the previous outcome, or of the beginning, 32 bytes.
+        purpose: "statistics" or "update".
+        width: w, bits of the ring.
+        size: D, elements of a vector.
+    """
+
+    kind = "round"
+    study: bytes
+    round: int
+    attempt: int
+    previous: bytes
+    purpose: str
+    width: int
+    size: int
+
+
+class RoundKey(Record):
+    """A party's sealing key for one attempt of one round, to be signed by the party's pinned key."""
+
+    kind = "round-key"
+    context: bytes
+    party: str
+    public: bytes
+
+
+class Contribution(Record):
+    """What a hospital signs: the digests of its envelopes, in the parties' order."""
+
+    kind = "contribution"
+    context: bytes
+    hospital: str
+    envelopes: list[bytes]
+
+
+class FrozenList(Record):
+    """The contributions that will be added: digests by hospital, in the order of the hospitals' names."""
+
+    kind = "frozen-list"
+    context: bytes
+    contributions: dict[str, bytes]
+
+    def check(self) -> None:
+        """Raise EncodingError unless the names stand in order (a list has one encoding and one order of adding)."""
+        if list(self.contributions) != sorted(self.contributions):
+            raise EncodingError("The list of contributions is not in the order of the names.")
+
+
+def binding(context: RoundContext, hospital: str, party: str) -> Binding:
+    """What the envelope from a hospital to a party is bound to."""
+    return Binding(
+        study=context.study,
+        round=context.round,
+        attempt=context.attempt,
+        previous=context.previous,
+        sender=hospital,
+        recipient=party,
+        content=context.purpose,
+        width=context.width,
+        size=context.size,
+    )
+
+
+def share_context(context: RoundContext, hospital: str) -> bytes:
+    """What the masks of one hospital's shares are bound to."""
+    return encode([context.digest(), hospital])
+
+
+def vector_holder(context: RoundContext, hospital: str, parties: int) -> int:
+    """The party that gets the explicit share; it rotates by hospital and round, so that the load is even."""
+    first = hashlib.sha256(encode([context.study, hospital])).digest()
+    return (int.from_bytes(first[:8], "big") + context.round) % parties
+
+
+def contribute(
+    x: RingVector, context: RoundContext, hospital: str, round_keys: Mapping[str, bytes]
+) -> tuple[Contribution, list[bytes]]:
+    """Share x among the parties and seal each share.
+
+    Args:
+        x: (D,) ring elements.
+        context: the round; its size and width are those of x.
+        hospital: the sender.
+        round_keys: each party's public key for this attempt, in the parties' order; the caller has verified them.
+
+    Returns:
+        The contribution to sign, and the envelopes in the parties' order.
+    """
+    if x.size != context.size or x.dtype.itemsize * 8 != context.width:
+        raise EncodingError(f"The vector has {x.size} elements, the round wants {context.size} of {context.width} bits.")
+    holder = vector_holder(context, hospital, len(round_keys))
+    shares = share(x, len(round_keys), holder, share_context(context, hospital))
+    envelopes = [
+        seal(public, plaintext, binding(context, hospital, party))
+        for (party, public), plaintext in zip(round_keys.items(), shares, strict=True)
+    ]
+    digests = [hashlib.sha256(envelope).digest() for envelope in envelopes]
+    return Contribution(context=context.digest(), hospital=hospital, envelopes=digests), envelopes
+
+
+def open_share(envelope: bytes, key: SealingKey, context: RoundContext, hospital: str, party: str) -> bytes:
+    """The share in an envelope, still compressed; raises SealError if it was not meant for here and now."""
+    return key.open(envelope, binding(context, hospital, party))
+
+
+def sign(record: Record, key: SigningKey) -> bytes:
+    """The signature over a record's digest, as its kind."""
+    return key.sign(type(record).kind, record.digest())
+
+
+def check_signature(record: Record, public: bytes, signature: bytes) -> None:
+    """Raise SignatureError unless ``signature`` is by ``public`` over this record."""
+    verify(public, type(record).kind, record.digest(), signature)
+
+
+def check_signatures(record: Record, publics: Sequence[bytes], signatures: Sequence[bytes]) -> None:
+    """Raise SignatureError unless there is one valid signature for each key, in order."""
+    if len(publics) != len(signatures):
+        raise EncodingError(f"This {type(record).kind} needs {len(publics)} signatures and has {len(signatures)}.")
+    for public, signature in zip(publics, signatures, strict=True):
+        check_signature(record, public, signature)

@@ -1,0 +1,112 @@
+"""Sealed envelopes: only the named recipient opens one, and only where and when it was meant.
+
+Adversary: carries, stores, reorders, replays and changes envelopes; later seizes the recipient and all it still holds.
+Promise: without the recipient's key the content stays secret (also against a quantum adversary as long as ML-KEM-768
+    holds, and against a classical one as long as X25519 does); an envelope opens only under the context it was sealed
+    with; once a one-round key is gone, what was sealed to it stays sealed. HPKE's base mode does not authenticate the
+    sender: the digest of every envelope is signed beside it.
+Source: HPKE, RFC 9180, sections 5.1 and 6.1 (base mode, one shot); its hybrid KEM MLKEM768-X25519, HKDF-SHA256 and
+    AES-256-GCM from the ``cryptography`` library.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+
+from protocols.canonical import Record
+from protocols.errors import EncodingError, SealError
+
+_MLKEM_PUBLIC, _X25519 = 1184, 32
+_MLKEM_SEED = 64
+PUBLIC_BYTES = _MLKEM_PUBLIC + _X25519
+PRIVATE_BYTES = _MLKEM_SEED + _X25519
+OVERHEAD_BYTES = 1088 + 32 + 16
+"""What an envelope is longer than its content: both encapsulations and the tag."""
+
+
+@cache
+def _suite() -> Any:
+    return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+class Binding(Record):
+    """What an envelope is bound to; it goes into HPKE's ``info``."""
+
+    kind = "envelope"
+    study: bytes
+    round: int
+    attempt: int
+    previous: bytes
+    sender: str
+    recipient: str
+    content: str
+    width: int
+    size: int
+
+
+class SealingKey:
+    """A recipient's key pair: ML-KEM-768 with X25519. Its bytes never appear in a ``repr``."""
+
+    def __init__(self, private: bytes) -> None:
+        if len(private) != PRIVATE_BYTES:
+            raise EncodingError(f"A sealing key has {PRIVATE_BYTES} bytes, this one has {len(private)}.")
+        self._mlkem = MLKEM768PrivateKey.from_seed_bytes(private[:_MLKEM_SEED])
+        self._x25519 = X25519PrivateKey.from_private_bytes(private[_MLKEM_SEED:])
+        self._key = MLKEM768X25519PrivateKey(self._mlkem, self._x25519)
+
+    @classmethod
+    def generate(cls) -> SealingKey:
+        """A new key from the operating system's source."""
+        seed = MLKEM768PrivateKey.generate().private_bytes_raw()
+        return cls(seed + X25519PrivateKey.generate().private_bytes_raw())
+
+    def private_bytes(self) -> bytes:
+        """The 96 secret bytes: ML-KEM's seed, then X25519's scalar."""
+        return self._mlkem.private_bytes_raw() + self._x25519.private_bytes_raw()
+
+    @property
+    def public(self) -> bytes:
+        """The 1,216 public bytes: ML-KEM's encapsulation key, then X25519's point."""
+        return self._mlkem.public_key().public_bytes_raw() + self._x25519.public_key().public_bytes_raw()
+
+    def open(self, envelope: bytes, binding: Binding) -> bytes:
+        """The content.
+
+        Raises:
+            SealError: sealed to another key, under another binding, or changed since.
+        """
+        try:
+            return bytes(_suite().decrypt(envelope, self._key, binding.to_bytes()))
+        except (InvalidTag, ValueError) as error:
+            raise SealError(f"The envelope from {binding.sender} to {binding.recipient} does not open.") from error
+
+
+def seal(public: bytes, content: bytes, binding: Binding) -> bytes:
+    """Seal ``content`` to a public key; the result is ``OVERHEAD_BYTES`` longer.
+
+    Raises:
+        EncodingError: the public key is not one.
+    """
+    if len(public) != PUBLIC_BYTES:
+        raise EncodingError(f"A public sealing key has {PUBLIC_BYTES} bytes, this one has {len(public)}.")
+    try:
+        key = MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC]),
+            X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]),
+        )
+    except ValueError as error:
+        raise EncodingError("This is not a public sealing key.") from error
+    return bytes(_suite().encrypt(content, key, binding.to_bytes()))

@@ -1,0 +1,107 @@
+"""Additive secret sharing with P - 1 of the shares compressed to seeds.
+
+Adversary: any P - 1 of the P parties, reading everything they were sent.
+Promise: their view can be simulated from the vector's size alone. Each seed's expansion is computationally
+    indistinguishable from uniform (``prg``); whichever share is missing acts as a one-time pad on the rest, also when
+    the adversary holds the explicit share: that one is x minus P - 1 expansions, of which one stays unknown.
+Source: Bonawitz et al. 2017, section 3 (additive masking), Corrigan-Gibbs and Boneh 2017 (Prio), appendix I
+    (shares compressed by a PRG).
+
+A vector x over Z_2^w is split as x = v + sum over i of G(seed_i) mod 2^w, where v is the explicit share. Which party
+holds v is chosen by the caller, and rotates, so that the load is even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocols.errors import EncodingError
+from protocols.prg import SEED_BYTES, RingVector, Stream, new_seed, ring_dtype
+from protocols.ring import from_bytes
+
+_LABEL = "share"
+_PIECE = 1 << 14
+SEED = b"\x00"
+VECTOR = b"\x01"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What both sides know about a shared vector: D elements of w bits."""
+
+    size: int
+    width: int
+
+    @property
+    def bytes(self) -> int:
+        """Length of the explicit share."""
+        return self.size * ring_dtype(self.width).itemsize
+
+
+def share(x: RingVector, parties: int, vector_holder: int, context: bytes) -> list[bytes]:
+    """Split x among the parties.
+
+    Args:
+        x: (D,) ring elements.
+        parties: P, at least 2.
+        vector_holder: the party, 0 to P - 1, that gets the explicit share.
+        context: what these shares are bound to; reconstruction needs the same bytes.
+
+    Returns:
+        One plaintext for each party, to be sealed: one byte of kind, then 32 bytes of seed or D w/8 bytes of share.
+    """
+    if parties < 2 or not 0 <= vector_holder < parties:
+        raise EncodingError("A vector is shared among at least two parties, one of which holds the explicit share.")
+    rest = x.copy()
+    plaintexts: list[bytes] = []
+    for party in range(parties):
+        if party == vector_holder:
+            plaintexts.append(b"")
+            continue
+        seed = new_seed()
+        for piece, mask in _expand(seed, rest, party, context):
+            piece -= mask
+        plaintexts.append(SEED + seed)
+    plaintexts[vector_holder] = b"".join((VECTOR, memoryview(rest).cast("B")))
+    return plaintexts
+
+
+def add_share(total: RingVector, plaintext: bytes, party: int, context: bytes) -> None:
+    """Add one hospital's share for ``party`` to ``total`` in place.
+
+    Raises:
+        EncodingError: the plaintext is neither a seed nor an explicit share of the right size; ``total`` is unchanged.
+    """
+    width = total.dtype.itemsize * 8
+    check_share(plaintext, Shape(total.size, width))
+    rest = memoryview(plaintext)[1:]
+    if plaintext[:1] == VECTOR:
+        total += from_bytes(rest, width, total.size)
+        return
+    for piece, mask in _expand(bytes(rest), total, party, context):
+        piece += mask
+
+
+def check_share(plaintext: bytes, shape: Shape) -> None:
+    """Raise EncodingError unless the plaintext is a seed or an explicit share of this shape."""
+    form, length = plaintext[:1], len(plaintext) - 1
+    if not ((form == SEED and length == SEED_BYTES) or (form == VECTOR and length == shape.bytes)):
+        raise EncodingError("A share is neither a seed nor a vector of the agreed size.")
+
+
+def zeros(shape: Shape) -> RingVector:
+    """The empty sum."""
+    return np.zeros(shape.size, dtype=ring_dtype(shape.width))
+
+
+def _expand(seed: bytes, vector: RingVector, party: int, context: bytes) -> Iterator[tuple[RingVector, RingVector]]:
+    """The seed's expansion beside the pieces of ``vector`` it belongs to, in pieces that stay in the cache."""
+    stream = Stream(seed, _LABEL, party.to_bytes(2, "big") + context)
+    mask = np.empty(min(_PIECE, vector.size), dtype=vector.dtype)
+    for start in range(0, vector.size, _PIECE):
+        piece = vector[start : start + _PIECE]
+        stream.fill(memoryview(mask[: piece.size]).cast("B"))
+        yield piece, mask[: piece.size]
