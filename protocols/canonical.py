@@ -1,15 +1,16 @@
 """One encoding for everything that is signed, digested or sent.
 
 Adversary: whoever writes the bytes, and would like two readers to understand them differently.
-Promise: a value has exactly one encoding, and only that one is accepted; a digest names the kind of thing it is of,
-    so that a digest of one kind never stands for another.
+Promise: a value has exactly one encoding, and only that one is accepted; whatever the bytes, reading them ends in a
+    value or an EncodingError; a digest names the kind of thing it is of, so that a digest of one kind never stands
+    for another.
 Source: CBOR, RFC 8949, section 4.2 (core deterministic encoding); SHA-256, FIPS 180-4.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import cbor2
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,11 +20,42 @@ from protocols.errors import EncodingError
 DIGEST_BYTES = 32
 
 
+class _NoTags(dict[int, Any]):
+    """CBOR's tags (dates, big integers, shared references ...) have no place in a message: none is interpreted."""
+
+    def __missing__(self, tag: int) -> NoReturn:
+        raise ValueError(f"tag {tag}")
+
+
+_NO_TAGS = _NoTags()
+
+
+def _check_plain(value: Any) -> None:
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_plain(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError("a map's keys are strings")
+            _check_plain(entry)
+    elif isinstance(value, int):
+        if not -(2**64) <= value < 2**64:
+            raise ValueError("an integer has at most 64 bits and a sign")
+    elif not (value is None or isinstance(value, (float, str, bytes))):
+        raise TypeError("not a plain value")
+
+
 def encode(value: Any) -> bytes:
-    """The one encoding of ``value``: None, bool, int, float, str, bytes, and lists and maps of them."""
+    """The one encoding of ``value``: None, bool, int (-2^64 to 2^64 - 1), float, str, bytes, lists, maps by string.
+
+    Raises:
+        EncodingError: the value, or something in it, is nothing of these.
+    """
     try:
+        _check_plain(value)
         return bytes(cbor2.dumps(value, canonical=True))
-    except (cbor2.CBORError, TypeError, ValueError) as error:
+    except (cbor2.CBORError, TypeError, ValueError, RecursionError) as error:
         raise EncodingError(f"This value has no canonical encoding: {type(value).__name__}.") from error
 
 
@@ -34,7 +66,8 @@ def decode(data: bytes) -> Any:
         EncodingError: ``data`` is not CBOR, is followed by further bytes, or is not the canonical encoding.
     """
     try:
-        value = cbor2.loads(data)
+        value = cbor2.loads(data, semantic_decoders=_NO_TAGS, allow_indefinite=False, allow_duplicate_keys=False)
+        _check_plain(value)
         again = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise EncodingError("These bytes are not a message: they do not decode.") from error
@@ -88,5 +121,7 @@ class Record(BaseModel):
         try:
             return cls.model_validate(value[1])
         except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "its fields"
-            raise EncodingError(f"This {cls.kind} is malformed at {where}.") from error
+            # Only names of ours go into the message: an unknown field's name is the sender's text.
+            field = error.errors()[0]["loc"][0]
+            where = f"at {field}" if field in cls.model_fields else "by an unknown field"
+            raise EncodingError(f"This {cls.kind} is malformed {where}.") from error

@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from pydantic import field_validator
+
 from protocols.canonical import Record, encode
 from protocols.envelope import Binding, SealingKey, seal
-from protocols.errors import EncodingError
-from protocols.prg import RingVector
+from protocols.errors import EncodingError, SignatureError
+from protocols.prg import RingVector, width_of
 from protocols.sharing import share
 from protocols.signing import SigningKey, verify
 
@@ -63,16 +65,20 @@ class Contribution(Record):
 
 
 class FrozenList(Record):
-    """The contributions that will be added: digests by hospital, in the order of the hospitals' names."""
+    """The contributions that will be added: digests by hospital, in the order of the hospitals' names.
+
+    A map's order is not part of its encoding; it is restored here, so that all who read the list add and name the
+    hospitals in one order.
+    """
 
     kind = "frozen-list"
     context: bytes
     contributions: dict[str, bytes]
 
-    def check(self) -> None:
-        """Raise EncodingError unless the names stand in order (a list has one encoding and one order of adding)."""
-        if list(self.contributions) != sorted(self.contributions):
-            raise EncodingError("The list of contributions is not in the order of the names.")
+    @field_validator("contributions")
+    @classmethod
+    def _in_order(cls, contributions: dict[str, bytes]) -> dict[str, bytes]:
+        return dict(sorted(contributions.items()))
 
 
 def binding(context: RoundContext, hospital: str, party: str) -> Binding:
@@ -115,8 +121,10 @@ def contribute(
     Returns:
         The contribution to sign, and the envelopes in the parties' order.
     """
-    if x.size != context.size or x.dtype.itemsize * 8 != context.width:
-        raise EncodingError(f"The vector has {x.size} elements, the round wants {context.size} of {context.width} bits.")
+    if x.size != context.size or width_of(x) != context.width:
+        raise EncodingError(
+            f"The vector has {x.size} elements, the round wants {context.size} of {context.width} bits."
+        )
     holder = vector_holder(context, hospital, len(round_keys))
     shares = share(x, len(round_keys), holder, share_context(context, hospital))
     envelopes = [
@@ -145,6 +153,6 @@ def check_signature(record: Record, public: bytes, signature: bytes) -> None:
 def check_signatures(record: Record, publics: Sequence[bytes], signatures: Sequence[bytes]) -> None:
     """Raise SignatureError unless there is one valid signature for each key, in order."""
     if len(publics) != len(signatures):
-        raise EncodingError(f"This {type(record).kind} needs {len(publics)} signatures and has {len(signatures)}.")
+        raise SignatureError(f"This {type(record).kind} needs {len(publics)} signatures and has {len(signatures)}.")
     for public, signature in zip(publics, signatures, strict=True):
         check_signature(record, public, signature)

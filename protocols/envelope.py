@@ -94,7 +94,7 @@ class SealingKey:
             raise SealError(f"The envelope from {binding.sender} to {binding.recipient} does not open.") from error
 
 
-def seal(public: bytes, content: bytes, binding: Binding) -> bytes:
+def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:
     """Seal ``content`` to a public key; the result is ``OVERHEAD_BYTES`` longer.
 
     Raises:
@@ -107,6 +107,7 @@ def seal(public: bytes, content: bytes, binding: Binding) -> bytes:
             MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC]),
             X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]),
         )
+        # A point of small order is found out only here.
+        return bytes(_suite().encrypt(content, key, binding.to_bytes()))
     except ValueError as error:
         raise EncodingError("This is not a public sealing key.") from error
-    return bytes(_suite().encrypt(content, key, binding.to_bytes()))

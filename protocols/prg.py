@@ -65,7 +65,7 @@ class Stream:
     def ring_vector(self, size: int, width: int) -> RingVector:
         """The next ``size`` elements of Z_2^width, uniform. Width is 16, 32 or 64 bits."""
         vector = np.empty(size, dtype=ring_dtype(width))
-        self.fill(memoryview(vector).cast("B"))
+        self.fill(vector.data.cast("B"))
         return vector
 
 
@@ -78,3 +78,15 @@ def ring_dtype(width: int) -> np.dtype[Any]:
     if width not in (16, 32, 64):
         raise EncodingError(f"A ring has 16, 32 or 64 bits, not {width}.")
     return np.dtype(f"<u{width // 8}")
+
+
+def width_of(vector: RingVector) -> int:
+    """The bits of the ring that a vector is over.
+
+    Raises:
+        EncodingError: not a vector over one of our rings, but of floats, of signed integers, or empty.
+    """
+    width = 8 * vector.dtype.itemsize
+    if vector.ndim != 1 or vector.size < 1 or vector.dtype not in (np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8")):
+        raise EncodingError(f"This is not a vector over Z_2^w: {vector.dtype}{vector.shape}.")
+    return width

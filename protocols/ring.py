@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from protocols.errors import EncodingError
 from protocols.prg import RingVector, ring_dtype
 
-_PIECE = 1 << 14
+_PIECE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ class Encoding:
             >>> Encoding.for_bound(32, 4.0, 5)
             Encoding(width=32, fraction_bits=26, summands=5)
         """
+        ring_dtype(width)
         if not (math.isfinite(bound) and bound > 0 and summands >= 1):
             raise EncodingError("The bound must be a positive number and there must be at least one summand.")
         largest = ((1 << (width - 1)) - 1) // summands
-        fraction_bits = 62
-        while fraction_bits >= -20 and math.ceil(math.ldexp(bound, fraction_bits)) > largest:
-            fraction_bits -= 1
+        # An exact rational: a float would overflow for the largest bounds.
+        fitting = (f for f in range(62, -21, -1) if math.ceil(Fraction(bound) * Fraction(2) ** f) <= largest)
+        fraction_bits = next(fitting, None)
+        if fraction_bits is None:
+            raise EncodingError(
+                f"{summands} summands of up to {bound:.4g} do not fit into a ring of {width} bits: take a wider ring."
+            )
         return cls(width, fraction_bits, summands)
 
     @property
@@ -92,7 +98,8 @@ class Encoding:
         for start in range(0, x.size, _PIECE):
             piece = x[start : start + _PIECE]
             scaled = scratch[: piece.size]
-            np.multiply(piece, scale, out=scaled)  # by a power of two: exact
+            with np.errstate(over="ignore"):  # infinity is out of range, like any other number beyond it
+                np.multiply(piece, scale, out=scaled)  # by a power of two: exact
             np.rint(scaled, out=scaled)
             self._check(scaled)
             out[start : start + _PIECE] = scaled

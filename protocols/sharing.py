@@ -13,17 +13,17 @@ holds v is chosen by the caller, and rotates, so that the load is even.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from protocols.errors import EncodingError
-from protocols.prg import SEED_BYTES, RingVector, Stream, new_seed, ring_dtype
+from protocols.prg import SEED_BYTES, RingVector, Stream, new_seed, ring_dtype, width_of
 from protocols.ring import from_bytes
 
 _LABEL = "share"
-_PIECE = 1 << 14
+_PIECE = 1 << 15
 SEED = b"\x00"
 VECTOR = b"\x01"
 
@@ -41,7 +41,7 @@ class Shape:
         return self.size * ring_dtype(self.width).itemsize
 
 
-def share(x: RingVector, parties: int, vector_holder: int, context: bytes) -> list[bytes]:
+def share(x: RingVector, parties: int, vector_holder: int, context: bytes) -> list[bytes | bytearray]:
     """Split x among the parties.
 
     Args:
@@ -51,43 +51,47 @@ def share(x: RingVector, parties: int, vector_holder: int, context: bytes) -> li
         context: what these shares are bound to; reconstruction needs the same bytes.
 
     Returns:
-        One plaintext for each party, to be sealed: one byte of kind, then 32 bytes of seed or D w/8 bytes of share.
+        One plaintext for each party, to be sealed: 32 bytes of seed or D w/8 bytes of share, then one byte of kind.
+
+    Raises:
+        EncodingError: fewer than two parties, no such holder, or x is not over a ring (masks hide nothing elsewhere).
     """
+    width_of(x)
     if parties < 2 or not 0 <= vector_holder < parties:
         raise EncodingError("A vector is shared among at least two parties, one of which holds the explicit share.")
-    rest = x.copy()
-    plaintexts: list[bytes] = []
-    for party in range(parties):
-        if party == vector_holder:
-            plaintexts.append(b"")
-            continue
-        seed = new_seed()
-        for piece, mask in _expand(seed, rest, party, context):
+    seeds = {party: new_seed() for party in range(parties) if party != vector_holder}
+    # One buffer from mask to envelope: for a large model a fresh copy costs more than the arithmetic.
+    explicit = bytearray(x.nbytes + 1)
+    explicit[-1:] = VECTOR
+    rest = np.frombuffer(explicit, dtype=x.dtype, count=x.size)
+    for piece, part, masks in _masked_pieces(rest, x, [_stream(s, j, context) for j, s in seeds.items()]):
+        np.subtract(part, masks[0], out=piece)
+        for mask in masks[1:]:
             piece -= mask
-        plaintexts.append(SEED + seed)
-    plaintexts[vector_holder] = b"".join((VECTOR, memoryview(rest).cast("B")))
-    return plaintexts
+    plaintexts: dict[int, bytes | bytearray] = {party: seed + SEED for party, seed in seeds.items()}
+    plaintexts[vector_holder] = explicit
+    return [plaintexts[party] for party in range(parties)]
 
 
-def add_share(total: RingVector, plaintext: bytes, party: int, context: bytes) -> None:
+def add_share(total: RingVector, plaintext: bytes | bytearray, party: int, context: bytes) -> None:
     """Add one hospital's share for ``party`` to ``total`` in place.
 
     Raises:
         EncodingError: the plaintext is neither a seed nor an explicit share of the right size; ``total`` is unchanged.
     """
-    width = total.dtype.itemsize * 8
+    width = width_of(total)
     check_share(plaintext, Shape(total.size, width))
-    rest = memoryview(plaintext)[1:]
-    if plaintext[:1] == VECTOR:
+    rest = memoryview(plaintext)[:-1]
+    if plaintext[-1:] == VECTOR:
         total += from_bytes(rest, width, total.size)
         return
-    for piece, mask in _expand(bytes(rest), total, party, context):
+    for piece, _, (mask,) in _masked_pieces(total, total, [_stream(bytes(rest), party, context)]):
         piece += mask
 
 
-def check_share(plaintext: bytes, shape: Shape) -> None:
+def check_share(plaintext: bytes | bytearray, shape: Shape) -> None:
     """Raise EncodingError unless the plaintext is a seed or an explicit share of this shape."""
-    form, length = plaintext[:1], len(plaintext) - 1
+    form, length = plaintext[-1:], len(plaintext) - 1
     if not ((form == SEED and length == SEED_BYTES) or (form == VECTOR and length == shape.bytes)):
         raise EncodingError("A share is neither a seed nor a vector of the agreed size.")
 
@@ -97,11 +101,20 @@ def zeros(shape: Shape) -> RingVector:
     return np.zeros(shape.size, dtype=ring_dtype(shape.width))
 
 
-def _expand(seed: bytes, vector: RingVector, party: int, context: bytes) -> Iterator[tuple[RingVector, RingVector]]:
-    """The seed's expansion beside the pieces of ``vector`` it belongs to, in pieces that stay in the cache."""
-    stream = Stream(seed, _LABEL, party.to_bytes(2, "big") + context)
-    mask = np.empty(min(_PIECE, vector.size), dtype=vector.dtype)
-    for start in range(0, vector.size, _PIECE):
-        piece = vector[start : start + _PIECE]
-        stream.fill(memoryview(mask[: piece.size]).cast("B"))
-        yield piece, mask[: piece.size]
+def _stream(seed: bytes, party: int, context: bytes) -> Stream:
+    return Stream(seed, _LABEL, party.to_bytes(2, "big") + context)
+
+
+def _masked_pieces(
+    out: RingVector, x: RingVector, streams: Sequence[Stream]
+) -> Iterator[tuple[RingVector, RingVector, list[RingVector]]]:
+    """Walk two vectors beside the expansions of some seeds, in pieces that stay in the cache.
+
+    The masks are overwritten by the next step.
+    """
+    masks = [np.empty(min(_PIECE, x.size), dtype=x.dtype) for _ in streams]
+    for start in range(0, x.size, _PIECE):
+        piece, part = out[start : start + _PIECE], x[start : start + _PIECE]
+        for stream, mask in zip(streams, masks, strict=True):
+            stream.fill(mask[: part.size].data.cast("B"))
+        yield piece, part, [mask[: part.size] for mask in masks]
