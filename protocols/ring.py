@@ -98,7 +98,7 @@ class Encoding:
         for start in range(0, x.size, _PIECE):
             piece = x[start : start + _PIECE]
             scaled = scratch[: piece.size]
-            with np.errstate(over="ignore"):  # infinity is out of range, like any other number beyond it
+            with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
                 np.multiply(piece, scale, out=scaled)  # by a power of two: exact
             np.rint(scaled, out=scaled)
             self._check(scaled)

@@ -74,7 +74,7 @@ def nearest(x, fraction_bits):
 
 @pytest.mark.parametrize("parties", PARTIES)
 @pytest.mark.parametrize("width", WIDTHS)
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(
     hospitals=st.integers(2, 100),
     size=st.integers(1, 12),
@@ -93,7 +93,7 @@ def test_updates_are_summed_exactly(width, parties, hospitals, size, bound, seed
 
 @pytest.mark.parametrize("parties", PARTIES)
 @pytest.mark.parametrize("width", WIDTHS)
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(hospitals=st.integers(2, 100), data=st.data())
 def test_integers_are_summed_exactly(width, parties, hospitals, data):
     limit = Encoding(width, 0, hospitals).limit

@@ -34,9 +34,8 @@ SIZE = 1 << 13
 CONTEXTS = (b"context of hospital a", b"context of hospital b")
 
 
-def simulate(size, width, parties, holder, corrupt):
+def simulate(size, width, holder, corrupt):
     """The view of the parties in ``corrupt``, from sizes and the public place of the explicit share."""
-    del parties
     return {
         party: os.urandom(size * width // 8) + VECTOR if party == holder else os.urandom(32) + SEED
         for party in corrupt
@@ -65,8 +64,8 @@ def residual(seen, size, width, context):
 
 def updates(width, size=SIZE):
     """Two very different vectors: zeros, and a large one full of structure."""
-    top = 2 ** (width - 1) - 1
-    steps = np.linspace(-1, 1, size) * top
+    top = 0.99 * 2 ** (width - 1)
+    steps = np.linspace(-top, top, size)
     steps[::5] = top
     return {"zeros": from_signed(np.zeros(size), width), "structured": from_signed(steps, width)}
 
@@ -120,7 +119,7 @@ def alarms(width, parties=3, holder=0, honest=1, contexts=CONTEXTS, simulated=Fa
         pair = []
         for context in contexts:
             seen = (
-                simulate(SIZE, width, parties, holder, corrupt)
+                simulate(SIZE, width, holder, corrupt)
                 if simulated
                 else view(x, parties, holder, corrupt, context)
             )
@@ -147,7 +146,7 @@ def alarms(width, parties=3, holder=0, honest=1, contexts=CONTEXTS, simulated=Fa
 def test_a_view_has_the_structure_of_the_simulated_one(width, parties):
     for size in (1, 8, 100):
         for holder, corrupt in itertools.product(range(parties), coalitions(parties)):
-            simulated = structure(simulate(size, width, parties, holder, corrupt))
+            simulated = structure(simulate(size, width, holder, corrupt))
             for x in updates(width, size).values():
                 assert structure(view(x, parties, holder, corrupt, b"")) == simulated
 

@@ -1,6 +1,7 @@
 import math
 import struct
 
+import cbor2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -230,6 +231,15 @@ REFUSED = {
 def test_any_other_encoding_is_refused(name):
     with pytest.raises(EncodingError):
         decode(bytes.fromhex(REFUSED[name]))
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name.startswith("tag_")])
+def test_no_tag_is_interpreted(name):
+    # Not even in order to refuse it: a regular expression or a date of a stranger's is not built.
+    with pytest.raises(EncodingError) as error:
+        decode(bytes.fromhex(REFUSED[name]))
+    assert isinstance(error.value.__cause__, cbor2.CBORDecodeError)
+    assert "semantic tag" in str(error.value.__cause__)
 
 
 def accepted_only_if_canonical(data):
