@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from protocols.canonical import digest
 from protocols.certificates import make_party_certificate
@@ -28,6 +28,7 @@ from securefl.study.schema import MemberName, Settings
 
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 Role = Literal["hospital", "party"]
+K = TypeVar("K", SigningKey, SealingKey)
 SIGNING_FILE, SEALING_FILE, TLS_FILE = "signing.key", "sealing.key", "tls.key"
 
 
@@ -90,7 +91,10 @@ class Consortium(Settings):
             if len(set(values)) != len(values):
                 raise ConsortiumError(f"Two members have the same {what}: give each its own.")
         for member in self.members:
-            sizes = (len(member.signing_key), len(base64.b64decode(member.sealing)))
+            try:
+                sizes = (len(member.signing_key), len(base64.b64decode(member.sealing)))
+            except ValueError:
+                sizes = (0, 0)
             if sizes != (32, PUBLIC_BYTES):
                 raise ConsortiumError(f"The keys of {member.name} have the wrong size: pin its card again.")
             if (member.role == "party") != (member.certificate is not None):
@@ -113,7 +117,9 @@ def make_member(name: str, role: Role, rank: int, consortium_id: str, folder: Pa
         ConsortiumError: the folder already holds keys.
     """
     if (folder / SIGNING_FILE).exists():
-        raise ConsortiumError(f"{folder} already holds keys: choose another folder, or rotate the member's keys.")
+        raise ConsortiumError(
+            f"{folder} already holds keys: choose another folder, or rotate the member's keys."
+        )
     durable.private_folder(folder)
     signing, sealing = SigningKey.generate(), SealingKey.generate()
     certificate = None
@@ -136,9 +142,15 @@ def create(folder: Path, hospitals: Sequence[str], parties: Sequence[str]) -> Co
     """Make a consortium with new keys: ``folder/consortium.toml`` and ``folder/keys/NAME/``.
 
     The consortium file is written last, so that an interrupted creation leaves none.
+
+    Raises:
+        ConsortiumError: bad, doubled or too few names, or something stands there already; nothing is written then.
     """
+    _check_names(hospitals, parties)
     if (folder / "consortium.toml").exists():
-        raise ConsortiumError(f"{folder} already holds a consortium: choose another folder, or rotate a member's keys.")
+        raise ConsortiumError(
+            f"{folder} already holds a consortium: choose another folder, or rotate a member's keys."
+        )
     consortium_id = secrets.token_hex(8)
     members = [make_member(n, "party", i, consortium_id, folder / "keys" / n) for i, n in enumerate(parties)]
     members += [make_member(n, "hospital", 0, consortium_id, folder / "keys" / n) for n in hospitals]
@@ -146,6 +158,25 @@ def create(folder: Path, hospitals: Sequence[str], parties: Sequence[str]) -> Co
     consortium.check()
     save(consortium, folder / "consortium.toml")
     return consortium
+
+
+def _check_names(hospitals: Sequence[str], parties: Sequence[str]) -> None:
+    # Before any key is made: a name becomes a folder.
+    names = [*parties, *hospitals]
+    for name in names:
+        try:
+            TypeAdapter(MemberName).validate_python(name)
+        except ValidationError as error:
+            raise ConsortiumError(
+                f"{name!r} cannot be a member's name: use at most 32 lower case letters, digits and hyphens, a letter "
+                "first."
+            ) from error
+    if len(set(names)) != len(names):
+        raise ConsortiumError("Two members have the same name: give each its own.")
+    if len(parties) < 2 or len(hospitals) < 2:
+        raise ConsortiumError(
+            f"A consortium needs two parties and two hospitals at least, not {len(parties)} and {len(hospitals)}."
+        )
 
 
 def rotate(folder: Path, name: str) -> Consortium:
@@ -172,8 +203,8 @@ def load_keys(folder: Path, member: Member) -> MemberKeys:
     Raises:
         ConsortiumError: a file is missing, readable by others, malformed, or not the pinned key.
     """
-    signing = SigningKey(_secret(folder / SIGNING_FILE, member.name))
-    sealing = SealingKey(_secret(folder / SEALING_FILE, member.name))
+    signing = _key(SigningKey, folder / SIGNING_FILE, member.name)
+    sealing = _key(SealingKey, folder / SEALING_FILE, member.name)
     if signing.public != member.signing_key or base64.b64encode(sealing.public).decode() != member.sealing:
         raise ConsortiumError(
             f"The keys in {folder} are not the ones pinned for {member.name}: restore its keys, or rotate and pin anew."
@@ -188,6 +219,8 @@ def load(path: Path) -> Consortium:
         consortium = Consortium.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError as error:
         raise ConsortiumError(f"There is no {path}: make one with `securefl consortium new`.") from error
+    except OSError as error:
+        raise ConsortiumError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConsortiumError(f"{path} is not valid TOML: {error}.") from error
     except ValidationError as error:
@@ -214,17 +247,21 @@ def _table(name: str, values: Mapping[str, str]) -> str:
 def _read_private(path: Path, name: str) -> bytes:
     try:
         if path.stat().st_mode & 0o077:
-            raise ConsortiumError(f"{path} can be read by others: run `chmod 600 {path}`, and rotate if it was copied.")
+            raise ConsortiumError(
+                f"{path} can be read by others: run `chmod 600 {path}`, and rotate if it was copied."
+            )
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ConsortiumError(
             f"{path} is missing: restore the keys of {name} from its backup, or rotate them with "
             "`securefl consortium rotate`."
         ) from error
+    except OSError as error:
+        raise ConsortiumError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
 
 
-def _secret(path: Path, name: str) -> bytes:
+def _key(kind: type[K], path: Path, name: str) -> K:
     try:
-        return base64.b64decode(_read_private(path, name), validate=True)
+        return kind(base64.b64decode(_read_private(path, name), validate=True))
     except (ValueError, EncodingError) as error:
         raise ConsortiumError(f"{path} is damaged: restore the keys of {name}, or rotate them.") from error

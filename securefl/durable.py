@@ -1,13 +1,16 @@
 """Files that are either whole or not there: written beside, synced, renamed.
 
-Every durable byte of a role goes through ``write``. A crash leaves the old file or the new one, never half of one.
+Every durable byte of a role goes through ``write``, what can be made again through ``replace``. A crash leaves the old
+file or the new one, never half of one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from securefl.errors import EngineError
@@ -21,7 +24,21 @@ def write(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> Non
     Raises:
         EngineError: the disk is full or the folder cannot be written; what stood there before is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    _replace(path, data, mode, os.fsync)
+    sync_folder(path.parent)
+
+
+def replace(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> None:
+    """Write ``data`` whole under ``path``, for what can be made again: it survives the process, not a power failure.
+
+    Raises:
+        EngineError: as ``write``.
+    """
+    _replace(path, data, mode, lambda descriptor: None)
+
+
+def _replace(path: Path, data: bytes | memoryview, mode: int, settle: Callable[[int], None]) -> None:
+    private_folder(path.parent)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -29,13 +46,28 @@ def write(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> Non
             rest = memoryview(data).cast("B") if len(data) else memoryview(b"")
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            settle(descriptor)
         finally:
             os.close(descriptor)
         os.replace(beside, path)
-        sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise _explained(error, path) from error
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file, durably; a crash may leave the beginning of ``data`` there.
+
+    Raises:
+        EngineError: as ``write``.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
         raise _explained(error, path) from error
 
 
@@ -49,14 +81,23 @@ def sync_folder(folder: Path) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can enter."""
-    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    """Make a folder that only its owner can enter, unless it is there.
+
+    Raises:
+        EngineError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    except OSError as error:
+        raise _explained(error, path) from error
     return path
 
 
 def _explained(error: OSError, path: Path) -> EngineError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EngineError(f"The disk that holds {path.parent} is full: free some space and run again with --resume.")
+        return EngineError(
+            f"The disk that holds {path.parent} is full: free some space and run again with --resume."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EngineError(f"{path} cannot be written: check the permissions of its folder.")
     return EngineError(f"{path} cannot be written: {os.strerror(error.errno or 0).lower()}.")

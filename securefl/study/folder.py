@@ -49,9 +49,13 @@ class Study:
         try:
             raw = (folder / TOML).read_bytes()
         except FileNotFoundError as error:
-            raise StudyError(f"There is no {folder / TOML}: make a study with `securefl study new {folder}`.") from error
+            raise StudyError(
+                f"There is no {folder / TOML}: make a study with `securefl study new {folder}`."
+            ) from error
         except OSError as error:
-            raise StudyError(f"{folder / TOML} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
+            raise StudyError(
+                f"{folder / TOML} cannot be read: {(error.strerror or 'unknown').lower()}."
+            ) from error
         settings = parse(raw, str(folder / TOML))
         names = {TOML, *_named(settings), *(p.relative_to(folder).as_posix() for p in _python_files(folder))}
         return cls(folder.resolve(), settings, {name: _read(folder, name) for name in sorted(names)})
@@ -116,7 +120,9 @@ def known_keys(table: Iterable[int | str]) -> list[str]:
         if isinstance(part, int) or part not in model.model_fields:
             break
         kinds = (model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation))
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+        model = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model
+        )
     return list(model.model_fields)
 
 
@@ -128,7 +134,9 @@ def _named(settings: StudySettings) -> list[str]:
 
 def _python_files(folder: Path) -> list[Path]:
     hidden = (".", "__pycache__")
-    return [p for p in folder.rglob("*.py") if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)]
+    return [
+        p for p in folder.rglob("*.py") if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)
+    ]
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -138,4 +146,6 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StudyError(f"The study names {name}, which cannot be read in {folder}: add the file.") from error
+        raise StudyError(
+            f"The study names {name}, which cannot be read in {folder}: add the file."
+        ) from error

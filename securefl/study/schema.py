@@ -56,10 +56,15 @@ class ConsortiumSettings(Settings):
 class CohortSettings(Settings):
     """How few hospitals a sum may be over."""
 
-    minimum_hospitals: int = Field(3, ge=2, le=1000, description="fewest hospitals in an opened sum (2 to 1000)")
+    minimum_hospitals: int = Field(
+        3, ge=2, le=1000, description="fewest hospitals in an opened sum (2 to 1000)"
+    )
     colluding_hospitals: int = Field(1, ge=0, le=998, description="hospitals assumed to collude (0 to 998)")
     deadline_seconds: float = Field(
-        600.0, gt=0, le=86400, description="longest wait for a hospital's contribution, in seconds (up to 86400)"
+        600.0,
+        gt=0,
+        le=86400,
+        description="longest wait for a hospital's contribution, in seconds (up to 86400)",
     )
 
     @model_validator(mode="after")
@@ -73,7 +78,10 @@ class CommitteeSettings(Settings):
     """The parties that add the shares."""
 
     collusion_bound: int | None = Field(
-        None, ge=1, le=15, description="parties assumed to collude at most (1 to parties - 1; default parties - 1)"
+        None,
+        ge=1,
+        le=15,
+        description="parties assumed to collude at most (1 to parties - 1; default parties - 1)",
     )
     deadline_seconds: float = Field(
         60.0, gt=0, le=3600, description="longest wait of a party for another, in seconds (up to 3600)"
@@ -87,7 +95,10 @@ class Partition(Settings):
         "site", description="site: the hospitals the records really come from; the others split one pool"
     )
     alpha: float = Field(
-        0.5, gt=0, le=1000, description="dirichlet and quantity-skew: concentration (0 to 1000; small is skewed)"
+        0.5,
+        gt=0,
+        le=1000,
+        description="dirichlet and quantity-skew: concentration (0 to 1000; small is skewed)",
     )
     classes: int = Field(2, ge=1, le=1000, description="classes-per-hospital: classes that each hospital has")
 
@@ -102,10 +113,16 @@ class DataSettings(Settings):
         "npz: may contain {hospital}, one file a hospital",
     )
     module: ModuleReference | None = Field(None, description='source "module": file.py:function')
-    download: bool = Field(False, description="mnist, fashion-mnist, cifar10: may torchvision fetch missing files")
+    download: bool = Field(
+        False, description="mnist, fashion-mnist, cifar10: may torchvision fetch missing files"
+    )
     partition: Partition = Partition()
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the records held out, where the source has no split")
-    split_seed: int | None = Field(None, ge=0, lt=2**63, description="seed of the held-out split (default: the study's)")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the records held out, where the source has no split"
+    )
+    split_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="seed of the held-out split (default: the study's)"
+    )
     minimum_records: int = Field(1, ge=1, le=10**9, description="fewest training records a hospital may have")
     standardise: Literal["none", "features", "channels"] = Field(
         "none", description="scale inputs by means and variances that are themselves securely aggregated"
@@ -124,9 +141,15 @@ class ModelSettings(Settings):
     """The model that the hospitals train."""
 
     kind: Literal["logistic", "mlp", "cnn", "module"]
-    hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field([64], description="mlp: units of the hidden layers")
-    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field([16, 32], description="cnn: channels of the blocks")
-    dropout: float = Field(0.0, ge=0, lt=1, description="mlp and cnn: dropout probability before the last layer")
+    hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        [64], description="mlp: units of the hidden layers"
+    )
+    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [16, 32], description="cnn: channels of the blocks"
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="mlp and cnn: dropout probability before the last layer"
+    )
     batch_norm: bool = Field(False, description="cnn: batch normalisation after each convolution")
     module: ModuleReference | None = Field(None, description='kind "module": file.py:function')
 
@@ -141,7 +164,9 @@ class Schedule(Settings):
     """The learning rate over the rounds, as a factor on ``learning_rate``."""
 
     kind: Literal["constant", "cosine", "linear", "step"] = "constant"
-    final_factor: float = Field(0.1, ge=0, le=1, description="cosine, linear: factor of the last round (0 to 1)")
+    final_factor: float = Field(
+        0.1, ge=0, le=1, description="cosine, linear: factor of the last round (0 to 1)"
+    )
     step_rounds: int = Field(10, ge=1, le=10**6, description="step: rounds between two falls")
     step_factor: float = Field(0.5, gt=0, le=1, description="step: factor of one fall (0 to 1)")
     warmup_rounds: int = Field(0, ge=0, le=10**6, description="rounds of linear warm-up before the schedule")
@@ -151,7 +176,9 @@ class TrainingSettings(Settings):
     """What one hospital does in one round, and how many rounds there are."""
 
     rounds: int = Field(ge=1, le=10**6, description="rounds of training (1 to 1000000)")
-    local_epochs: int = Field(1, ge=1, le=1000, description="passes over the hospital's records in a round (1 to 1000)")
+    local_epochs: int = Field(
+        1, ge=1, le=1000, description="passes over the hospital's records in a round (1 to 1000)"
+    )
     batch_size: int = Field(32, ge=1, le=65536, description="records in a batch (1 to 65536)")
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = Field(gt=0, le=100, description="step size of the hospital's optimizer (0 to 100)")
@@ -184,7 +211,10 @@ class SimulationSettings(Settings):
         ["plaintext", "float", "pooled", "local"], description="comparisons to run after the training"
     )
     pooled_epochs: int | None = Field(
-        None, ge=1, le=10**6, description="epochs of the pooled and local baselines (default: rounds * local_epochs)"
+        None,
+        ge=1,
+        le=10**6,
+        description="epochs of the pooled and local baselines (default: rounds * local_epochs)",
     )
     exhibits: bool = Field(True, description="keep what each role saw in the first round, for the report")
 
@@ -195,7 +225,9 @@ class StudySettings(Settings):
     name: str = Field(min_length=1, max_length=80)
     description: str = Field("", max_length=2000)
     seed: int = Field(ge=0, lt=2**63, description="seed of training and of partitions; never of a mask")
-    averaged_rounds: int = Field(5, ge=1, le=1000, description="last rounds over which reported accuracies are averaged")
+    averaged_rounds: int = Field(
+        5, ge=1, le=1000, description="last rounds over which reported accuracies are averaged"
+    )
     consortium: ConsortiumSettings
     cohort: CohortSettings = CohortSettings()
     committee: CommitteeSettings = CommitteeSettings()
@@ -209,5 +241,7 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> StudySettings:
         if self.consortium.hospitals is not None and self.simulation is None:
-            raise ValueError("consortium.hospitals makes members up: add a [simulation] table, or name a consortium file")
+            raise ValueError(
+                "consortium.hospitals makes members up: add a [simulation] table, or name a consortium file"
+            )
         return self

@@ -91,10 +91,18 @@ def make_study(folder: Path, template: str) -> None:
         raise StudyError(f"There is no template {template}: there are {', '.join(_BEGINNINGS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f"{folder} is not empty: choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be made: {(error.strerror or 'unknown').lower()}.") from error
     if template == "own-data":
         durable.write(folder / "data.py", OWN_DATA.encode(), mode=0o644)
-    text = _BEGINNINGS[template] + "\n# Every key, with its meaning and its default.\n#\n" + "\n".join(_reference()) + "\n"
+    text = (
+        _BEGINNINGS[template]
+        + "\n# Every key, with its meaning and its default.\n#\n"
+        + "\n".join(_reference())
+        + "\n"
+    )
     durable.write(folder / TOML, text.encode(), mode=0o644)
 
 

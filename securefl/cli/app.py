@@ -1,0 +1,209 @@
+"""The ``securefl`` command: its sub-commands, and how errors are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protocols.errors import ProtocolError
+from securefl.cli import consortium, serve, study
+from securefl.errors import SecureFLError
+
+app = typer.Typer(
+    name="securefl",
+    help="Train a PyTorch model over hospitals, with nobody seeing a single hospital's update.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bench_app = typer.Typer(help="Measure what a round costs.", no_args_is_help=True)
+app.add_typer(study.app, name="study")
+app.add_typer(consortium.app, name="consortium")
+app.add_typer(bench_app, name="bench")
+app.add_typer(serve.party_app, name="party")
+app.add_typer(serve.hospital_app, name="hospital", hidden=True)
+
+RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
+
+
+@app.command()
+def run(
+    study_path: Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything that the run leaves.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Empty OUT first, if it holds a run.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes for the hospitals (default: one a processor)."),
+    ] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1024, max=65500, help="First port of the parties, on 127.0.0.1 (default: free ones)."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar and no line a round.")] = False,
+) -> None:
+    """Run a study on this computer: train, compare, report."""
+    from rich.console import Console
+
+    from securefl import running
+    from securefl.report import summary_table
+
+    result = running.run(
+        study_path,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        base_port=base_port,
+        progress=not quiet,
+    )
+    if not result.finished:
+        print(
+            f"Stopped after {len(result.history)} rounds; go on with: securefl run {study_path} --out {out} --resume"
+        )
+        return
+    Console().print(summary_table(result.summary))
+    print(f"Report: {_relative(result.path / 'report.html')}")
+
+
+@app.command()
+def status(run_path: RunPath) -> None:
+    """Say how far a run has come."""
+    import json
+
+    from securefl.run_folder import RunFolder
+    from securefl.study import Study
+
+    folder = RunFolder(run_path.absolute())
+    info, history = folder.info(), folder.history()
+    rounds = Study.load(folder.path / "study").settings.training.rounds
+    done = [line for line in history if line["round"] > 0]
+    state = "running" if folder.running() else "finished" if folder.summary_file.exists() else "not running"
+    shown = {
+        "name": info["name"],
+        "state": state,
+        "rounds": f"{len(done)} of {rounds}",
+        "accuracy": done[-1]["accuracy"] if done else None,
+        "started": info["started"],
+        "study": info["study"],
+    }
+    print(json.dumps(shown, indent=2))
+
+
+@app.command()
+def stop(run_path: RunPath) -> None:
+    """Ask a running study to stop after its round; it can be resumed."""
+    from securefl import durable
+    from securefl.errors import RunError
+    from securefl.run_folder import RunFolder
+
+    folder = RunFolder(run_path.absolute())
+    folder.info()
+    if not folder.running():
+        raise RunError(f"No run is using {run_path}: there is nothing to stop.")
+    durable.write(folder.stop_file, b"stop\n")
+    print("The run stops after its round.")
+
+
+@app.command()
+def report(run_path: RunPath) -> None:
+    """Write report.html of a run again."""
+    from securefl.report import write_report
+    from securefl.run_folder import RunFolder
+
+    folder = RunFolder(run_path.absolute())
+    folder.info()
+    print(f"Report: {_relative(write_report(folder))}")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check this installation: versions, CrypTen, TLS, HPKE, determinism."""
+    from securefl.doctor import examine, show
+
+    findings = examine()
+    show(findings, as_json)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@bench_app.command("round")
+def bench_round(
+    parameters: Annotated[
+        int, typer.Option(min=1, max=10**8, help="D, coordinates of an update.")
+    ] = 1_000_000,
+    hospitals: Annotated[int, typer.Option(min=2, max=1000, help="K, hospitals in the round.")] = 20,
+    parties: Annotated[int, typer.Option(min=2, max=16, help="P, parties of the committee.")] = 3,
+    width: Annotated[int, typer.Option(help="w, bits of the ring: 16, 32 or 64.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions; medians are shown.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure one round in CPU time and bytes, beside plaintext averaging in the same process."""
+    from securefl.training.determinism import ENVIRONMENT
+
+    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
+        # Measure in the environment in which the engine runs hospitals and parties.
+        os.execve(
+            sys.executable, [sys.executable, "-m", "securefl", *sys.argv[1:]], {**os.environ, **ENVIRONMENT}
+        )
+    from securefl.bench import measure_round, show_round
+
+    show_round(measure_round(parameters, hospitals, parties, width, repeats), as_json)
+
+
+@app.command(hidden=True)
+def baselines(
+    names: Annotated[list[str], typer.Argument()],
+    study_path: Annotated[Path, typer.Option("--study")],
+    out: Annotated[Path, typer.Option()],
+) -> None:
+    """Compute baselines of a run (called by ``run``)."""
+    from securefl.baselines import compute
+    from securefl.engines.local.children import end_with_parent
+    from securefl.run_folder import RunFolder
+    from securefl.study import Study
+    from securefl.training.determinism import settle
+
+    end_with_parent()
+    settle()
+    for name in names:
+        compute(RunFolder(out), Study.load(study_path), name)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    print(installed("securefl"))
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def main() -> None:
+    """Entry point: one sentence for an error that we know, and a non-zero exit."""
+    try:
+        app()
+    except (SecureFLError, ProtocolError) as error:
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"Error: {where}{(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Error: interrupted; what was settled is on disk, go on with --resume.", file=sys.stderr)
+        sys.exit(130)

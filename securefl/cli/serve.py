@@ -1,0 +1,86 @@
+"""Commands that serve: a party's process, and the hospitals' processes of the local engine."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+party_app = typer.Typer(help="The aggregation committee.", no_args_is_help=True)
+hospital_app = typer.Typer(help="Hospitals of the local engine.", no_args_is_help=True)
+
+StudyPath = Annotated[Path, typer.Option("--study", help="The study folder.")]
+ConsortiumPath = Annotated[
+    Path, typer.Option("--consortium", help="The consortium file with the pinned keys.")
+]
+KeysPath = Annotated[Path, typer.Option("--keys", help="Folder with one folder of private keys a member.")]
+HomePath = Annotated[Path, typer.Option("--home", help="Folder for what must survive a restart.")]
+SocketPath = Annotated[Path, typer.Option("--socket", help="Unix socket to serve on, mode 0600.")]
+ExhibitsPath = Annotated[Path | None, typer.Option("--exhibits", hidden=True)]
+Leashed = Annotated[bool, typer.Option("--leashed", help="End when standard input is closed.")]
+
+
+@party_app.command("serve")
+def party_serve(
+    name: Annotated[str, typer.Argument(help="The party's name in the consortium.")],
+    study: StudyPath,
+    consortium: ConsortiumPath,
+    keys: KeysPath,
+    home: HomePath,
+    socket: SocketPath,
+    listen: Annotated[str, typer.Option(help="host:port for the other parties, for example 127.0.0.1:7001.")],
+    peer: Annotated[list[str], typer.Option(help="host:port of every party, in the order of the ranks.")],
+    exhibits: ExhibitsPath = None,
+    leashed: Leashed = False,
+) -> None:
+    """Serve one party of a study until the process ends."""
+    _prepare(leashed)
+    from securefl.training.determinism import single_thread
+
+    single_thread()
+    from securefl.engines.party_node import PartyPlaces, serve_party
+
+    places = PartyPlaces(study, consortium, keys / name, home, socket, listen, peer, exhibits)
+    server = serve_party(name, places)
+    _serve(server)
+
+
+@hospital_app.command("serve")
+def hospital_serve(
+    study: StudyPath,
+    consortium: ConsortiumPath,
+    keys: KeysPath,
+    home: HomePath,
+    socket: SocketPath,
+    exhibits: ExhibitsPath = None,
+    clear: Annotated[Path | None, typer.Option("--clear", hidden=True)] = None,
+    leashed: Leashed = False,
+) -> None:
+    """Serve any hospital of a study until the process ends."""
+    _prepare(leashed)
+    from securefl.training.determinism import settle
+
+    settle()
+    from securefl.engines.hospital_node import HospitalPlaces, serve_hospitals
+
+    _serve(serve_hospitals(HospitalPlaces(study, consortium, keys, home, socket, exhibits, clear)))
+
+
+def _prepare(leashed: bool) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if leashed:
+        from securefl.engines.local.children import end_with_parent
+
+        end_with_parent()
+
+
+def _serve(server: object) -> None:
+    # The server lives in its own threads; this one only has to stay until somebody ends the process.
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended.wait()
+    del server

@@ -1,0 +1,87 @@
+"""Records: arrays of features and labels, checked once when they enter and never changed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from securefl.errors import DataError
+
+Features = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Some patients' records with labels.
+
+    features: float32, shape (n, *shape), finite. labels: int64, shape (n,), from 0 to classes - 1.
+    """
+
+    features: Features
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one record's features."""
+        return tuple(self.features.shape[1:])
+
+    def take(self, indices: Indices) -> Records:
+        """The records at these positions, in the order of ``indices``."""
+        return Records(self.features[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class HospitalData:
+    """What one hospital holds: records to train on, held-out records, and the task's number of classes.
+
+    ``classes`` is the same at every hospital, whichever labels the hospital's own records have.
+    """
+
+    train: Records
+    test: Records
+    classes: int
+
+
+def checked_records(features: Any, labels: Any, where: str, classes: int | None = None) -> Records:
+    """Records from two arrays of numbers.
+
+    features: real numbers, shape (n, ...) with at least one axis more than the labels; labels: integers, shape (n,).
+    ``where`` names the file or hospital in messages; ``classes``, if known, bounds the labels.
+
+    Raises:
+        DataError: wrong kind or shape, a value that is not finite in float32, or a label out of range.
+    """
+    features, labels = np.asarray(features), np.asarray(labels)
+    if features.dtype.kind not in "biuf" or features.ndim < 2 or 0 in features.shape[1:]:
+        raise DataError(
+            f"{where}: features must be an array of real numbers with the records on its first axis and at least "
+            f"one more axis, but it has type {features.dtype} and shape {features.shape}."
+        )
+    if labels.dtype.kind not in "biu" or labels.shape != features.shape[:1]:
+        raise DataError(
+            f"{where}: labels must be one integer for each of the {len(features)} records, but they have type "
+            f"{labels.dtype} and shape {labels.shape}."
+        )
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(features, dtype=np.float32)
+    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if not finite.all():
+        raise DataError(
+            f"{where}: record {int(np.argmin(finite))} has a feature that is NaN, infinite or too large for "
+            "float32; repair or remove such records."
+        )
+    if len(labels) and (labels.min() < 0 or (classes is not None and labels.max() >= classes)):
+        allowed = "0 or more" if classes is None else f"from 0 to {classes - 1}"
+        raise DataError(
+            f"{where}: labels must be {allowed}, but they reach from {labels.min()} to {labels.max()}; number the "
+            "classes from 0."
+        )
+    return Records(values, labels.astype(np.int64))

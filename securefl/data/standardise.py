@@ -1,0 +1,97 @@
+"""Standardising inputs by sums that are added securely: what each hospital sends, and what the total is used for.
+
+A hospital's vector is [n, sum_1, ..., sum_F, sumsq_1, ..., sumsq_F] over its training records only, float64: the
+number of records, then the sum and the sum of squares of each feature (or channel). Vectors add; the total gives the
+mean and the variance of all hospitals' records, as sumsq/n - mean^2, and nothing of one hospital.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from securefl.data.records import Records
+from securefl.errors import DataError
+
+Mode = Literal["none", "features", "channels"]
+StatisticsVector = npt.NDArray[np.float64]
+
+RELATIVE_FLOOR = 1e-9
+"""A variance below this part of the mean square is rounding of a constant, and counts as zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """How inputs are scaled: (x - mean) / std. Both float64 (F,), along the first axis of a record's shape."""
+
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+
+
+def statistics_vector(records: Records, mode: Mode) -> StatisticsVector:
+    """One hospital's sums, float64: (1,) for "none", (1 + 2F,) for F features or channels.
+
+    Raises:
+        DataError: the mode does not fit the records' shape.
+    """
+    count = np.array([len(records)], dtype=np.float64)
+    if mode == "none":
+        return count
+    _check(mode, records.shape)
+    values = records.features.astype(np.float64)
+    axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+    return np.concatenate([count, values.sum(axis=axes), np.square(values).sum(axis=axes)])
+
+
+def scaling(total: StatisticsVector, mode: Mode, shape: tuple[int, ...]) -> Scaling | None:
+    """The scaling that the hospitals' total gives, or None for "none". A feature without variance keeps std 1.
+
+    total: float64, the sum of the hospitals' vectors; shape: of one record. A channel's sums are over n*H*W values.
+
+    Raises:
+        DataError: the total has another length than the shape asks for, is not finite, or counts no record.
+    """
+    features = 0 if mode == "none" else _check(mode, shape)
+    total = np.asarray(total, dtype=np.float64)
+    if total.shape != (1 + 2 * features,) or not np.isfinite(total).all() or total[0] < 1:
+        raise DataError(
+            f"The hospitals' sums must be {1 + 2 * features} finite numbers over at least one record; start the "
+            "statistics round again."
+        )
+    if mode == "none":
+        return None
+    count = total[0] * int(np.prod(shape[1:], dtype=np.int64))
+    mean, square = total[1 : 1 + features] / count, total[1 + features :] / count
+    variance = square - mean * mean
+    varies = variance > RELATIVE_FLOOR * square
+    return Scaling(mean, np.sqrt(np.where(varies, variance, 1.0)))
+
+
+def apply(scaling: Scaling, records: Records) -> Records:
+    """The records scaled, in float64 and then rounded to float32.
+
+    Raises:
+        DataError: the scaling is for another number of features or channels.
+    """
+    if records.features.ndim < 2 or records.features.shape[1] != len(scaling.mean):
+        raise DataError(
+            f"The scaling is for {len(scaling.mean)} features or channels, but records have shape {records.shape}; "
+            "make all hospitals' records alike."
+        )
+    along = (1, -1, *[1] * (records.features.ndim - 2))
+    values = (records.features.astype(np.float64) - scaling.mean.reshape(along)) / scaling.std.reshape(along)
+    return Records(values.astype(np.float32), records.labels)
+
+
+def _check(mode: Mode, shape: tuple[int, ...]) -> int:
+    """How many features or channels the mode scales."""
+    wanted = {"features": 1, "channels": 3}.get(mode)
+    if wanted is None or len(shape) != wanted:
+        kind = "one axis (features)" if mode == "features" else "three axes (channels, height, width)"
+        raise DataError(
+            f'data.standardise = "{mode}" is for records with {kind}, not for shape {shape}; change it.'
+        )
+    return shape[0]

@@ -1,0 +1,1 @@
+"""How the machines are run: on this computer (``local``)."""

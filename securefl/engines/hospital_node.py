@@ -1,0 +1,151 @@
+"""Hospitals as a process: loads a hospital's state, takes one step, persists, and is ready for any other hospital.
+
+On one computer a few of these serve all hospitals of a simulation; nothing but what is on disk passes from one
+message to the next (records and the built model are only kept as a cache).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.errors import EncodingError
+from protocols.ring import signed
+from securefl import consortium as members
+from securefl import plaintext
+from securefl.data import HospitalData, load_all, load_hospital
+from securefl.engines import exhibits
+from securefl.engines.link import LinkServer, Reply
+from securefl.errors import ConsortiumError
+from securefl.roles.hospital import HospitalMachine
+from securefl.roles.host import Answering, Store
+from securefl.roles.terms import UPDATE, Terms
+from securefl.study import Study
+from securefl.training.server import Vector
+from securefl.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class HospitalPlaces:
+    """Where hospitals find and keep things; ``keys`` and ``home`` have one folder for each hospital.
+
+    ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared.
+    """
+
+    study: Path
+    consortium: Path
+    keys: Path
+    home: Path
+    socket: Path
+    exhibits: Path | None = None
+    clear: Path | None = None
+
+
+class TimedTrainer:
+    """A trainer that says how long it trained; the rest of a step is encoding, sharing and sealing."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.seconds = 0.0
+        self.last: Vector | None = None
+
+    def initial_model(self) -> Vector:
+        """As the trainer."""
+        return self._trainer.initial_model()
+
+    def statistics(self) -> Vector:
+        """As the trainer."""
+        return self._trainer.statistics()
+
+    def use_statistics(self, total: Vector) -> None:
+        """As the trainer."""
+        self._trainer.use_statistics(total)
+
+    def update(self, model: Vector, round_: int) -> Vector:
+        """As the trainer, timed."""
+        started = time.perf_counter()
+        self.last = self._trainer.update(model, round_)
+        self.seconds += time.perf_counter() - started
+        return self.last
+
+
+class HospitalNode:
+    """Takes messages for any hospital of the study."""
+
+    def __init__(self, places: HospitalPlaces) -> None:
+        self._places = places
+        self._study = Study.load(places.study)
+        self._consortium = members.load(places.consortium)
+        self._terms = Terms.of(self._study, self._consortium)
+        self._all: dict[str, HospitalData] = {}
+        self._trainers: dict[str, Trainer] = {}
+        self._keys: dict[str, members.MemberKeys] = {}
+
+    def handle(self, hospital: str, message: bytes) -> Reply:
+        """One step of one hospital."""
+        if hospital not in self._terms.hospitals:
+            raise ConsortiumError(f"{hospital} is not a hospital of this consortium.")
+        started = time.perf_counter()
+        trainer = TimedTrainer(self._trainer(hospital))
+        keys = self._keys_of(hospital)
+        store = Store(self._places.home / hospital)
+        machine = HospitalMachine(
+            hospital, self._terms, keys.signing, trainer, self._study.settings.server,
+            self._trainers[hospital].layout.trainable_size, store,
+        )  # fmt: skip
+        messages = Answering(machine, store).answer(message)
+        seconds = time.perf_counter() - started
+        self._show(hospital, machine.round, trainer.last)
+        return Reply(
+            messages,
+            {"train-seconds": f"{trainer.seconds:.6f}", "other-seconds": f"{seconds - trainer.seconds:.6f}"},
+        )
+
+    def _keys_of(self, hospital: str) -> members.MemberKeys:
+        if hospital not in self._keys:
+            folder = self._places.keys / hospital
+            self._keys[hospital] = members.load_keys(folder, self._consortium.member(hospital))
+        return self._keys[hospital]
+
+    def _trainer(self, hospital: str) -> Trainer:
+        if hospital not in self._trainers:
+            study = self._study
+            data = self._data(hospital)
+            self._trainers[hospital] = Trainer(study.settings, study.folder, hospital, data)
+        return self._trainers[hospital]
+
+    def _data(self, hospital: str) -> HospitalData:
+        settings, folder, names = self._study.settings, self._study.folder, list(self._terms.hospitals)
+        if not self._study.simulation:
+            return load_hospital(settings.data, folder, hospital, names, settings.seed)
+        if not self._all:
+            self._all = load_all(settings.data, folder, names, settings.seed)
+        return self._all[hospital]
+
+    def _show(self, hospital: str, round_: int, update: Vector | None) -> None:
+        """What a simulation compares and pictures: the encoded update, in the clear."""
+        if update is None or not self._study.simulation:
+            return
+        try:
+            encoded = signed(self._terms.encoding(UPDATE).encode(update))
+        except EncodingError:
+            return  # it was declined, and nobody saw it
+        if self._places.clear is not None:
+            plaintext.leave(self._places.clear, hospital, round_, encoded)
+        first = next(iter(self._terms.hospitals))
+        if (
+            self._terms.exhibits
+            and self._places.exhibits is not None
+            and round_ == exhibits.ROUND
+            and hospital == first
+        ):
+            exhibits.keep(self._places.exhibits, f"update-{hospital}", encoded)
+
+
+def serve_hospitals(places: HospitalPlaces) -> LinkServer:
+    """Start to serve; it answers until the process ends."""
+    node = HospitalNode(places)
+    server = LinkServer(places.socket, node.handle)
+    server.start()
+    return server

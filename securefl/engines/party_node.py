@@ -1,0 +1,118 @@
+"""A party as a process: keys, memory, mesh and CrypTen behind one socket."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.errors import ProtocolError
+from protocols.mesh import GrpcMesh
+from protocols.prg import RingVector
+from securefl import consortium as members
+from securefl.engines import exhibits
+from securefl.engines.committee_runner import CommitteeRunner, Exhibit
+from securefl.engines.link import LinkServer, Reply
+from securefl.errors import EngineError
+from securefl.roles.effects import AddShares
+from securefl.roles.host import Answering, Store
+from securefl.roles.party import PartyMachine
+from securefl.roles.terms import Terms
+from securefl.study import Study
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartyPlaces:
+    """Where a party finds and keeps things.
+
+    Attributes:
+        study, consortium: what it takes part in.
+        keys: folder of its private keys.
+        home: folder of its memory.
+        socket: where it takes messages.
+        listen: ``host:port`` of its end of the mesh.
+        peers: ``host:port`` of every party's end, by rank, its own included.
+        exhibits: folder for a simulation's exhibits.
+    """
+
+    study: Path
+    consortium: Path
+    keys: Path
+    home: Path
+    socket: Path
+    listen: str
+    peers: Sequence[str]
+    exhibits: Path | None = None
+
+
+def serve_party(name: str, places: PartyPlaces) -> LinkServer:
+    """Start a party; it answers until the process ends.
+
+    Raises:
+        SecureFLError: keys, study, memory or port are not as they must be.
+    """
+    study, consortium = Study.load(places.study), members.load(places.consortium)
+    terms = Terms.of(study, consortium)
+    member = consortium.member(name)
+    if member.role != "party":
+        raise EngineError(
+            f"{name} is not a party of this consortium: its parties are {', '.join(terms.parties)}."
+        )
+    keys = members.load_keys(places.keys, member)
+    mesh = _mesh(name, consortium, keys, places, terms.party_seconds)
+    store = Store(places.home)
+    runner = CommitteeRunner(mesh, store, _exhibit(name, places.exhibits) if terms.exhibits else None)
+    answering = Answering(PartyMachine(name, terms, keys.signing, store), store, runner.run)
+
+    def handle(_target: str, message: bytes) -> Reply:
+        started = time.process_time()
+        messages = answering.answer(message)
+        return Reply(messages, {"cpu-seconds": f"{time.process_time() - started:.6f}"})
+
+    server = LinkServer(places.socket, handle)
+    server.start()
+    threading.Thread(target=_warm_up, daemon=True).start()
+    log.info("%s serves on %s, mesh port %d", name, places.socket, mesh.port)
+    return server
+
+
+def _mesh(
+    name: str, consortium: members.Consortium, keys: members.MemberKeys, places: PartyPlaces, seconds: float
+) -> GrpcMesh:
+    parties = consortium.parties
+    host, _, port = places.listen.rpartition(":")
+    if not port.isdigit() or len(places.peers) != len(parties) or keys.tls is None:
+        raise EngineError(
+            "A party needs host:port to listen on, and one host:port for every party of the committee."
+        )
+    certificates = [(member.certificate or "").encode() for member in parties.values()]
+    try:
+        mesh = GrpcMesh(
+            list(parties).index(name), consortium.id, certificates, keys.tls,
+            host=host, port=int(port), deadline=seconds,
+        )  # fmt: skip
+        mesh.set_addresses(places.peers)
+    except ProtocolError as error:
+        raise EngineError(f"{name} cannot listen on {places.listen}. {error}") from error
+    return mesh
+
+
+def _warm_up() -> None:
+    # CrypTen takes seconds to import; a party begins while the hospitals load their data.
+    from protocols.crypten_repairs import import_crypten
+
+    import_crypten()
+
+
+def _exhibit(name: str, folder: Path | None) -> Exhibit:
+    def exhibit(job: AddShares, share: RingVector, hospital: str) -> None:
+        first = next(iter(job.parts))
+        if folder is not None and job.context.round == exhibits.ROUND and hospital == first:
+            exhibits.keep(folder, f"share-{name}-{hospital}", share)
+
+    return exhibit

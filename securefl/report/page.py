@@ -1,0 +1,127 @@
+"""``report.html``: one file that holds everything it shows. The same run folder gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from securefl import durable
+from securefl.report.evidence import Evidence, gather
+from securefl.report.receipts import check_receipts
+from securefl.report.results import accuracy_rows, aggregate_rows, averaging, sampling_error
+from securefl.run_folder import RunFolder
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A hospital's records: per class the count and its part of the largest count of any hospital."""
+
+    name: str
+    cells: Sequence[tuple[int, float]]
+    total: int
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write ``report.html`` into a run folder and return its path. An unfinished run gets what there is so far.
+
+    Raises:
+        RunError: there is no run in the folder.
+        EngineError: the file cannot be written.
+    """
+    path = run.path / REPORT_FILE
+    durable.write(path, render(run).encode(), mode=0o644)
+    return path
+
+
+def render(run: RunFolder) -> str:
+    """The page's HTML."""
+    # Matplotlib takes a while to import, and whoever imports this module may only want the table.
+    from securefl.report import charts, views
+
+    evidence = gather(run)
+    records = sum(evidence.partition.get("test", []))
+    environment = Environment(
+        loader=PackageLoader("securefl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    measured = bool(evidence.summary.get("upload_bytes_per_hospital_round"))
+    return environment.get_template("report.html.j2").render(
+        evidence=evidence,
+        info=evidence.info,
+        summary=evidence.summary,
+        terms=evidence.terms,
+        settings=evidence.study.settings if evidence.study else None,
+        accuracies=accuracy_rows(evidence.summary),
+        aggregates=aggregate_rows(evidence.summary),
+        averaging=averaging(evidence.summary),
+        test_records=records,
+        sampling_error=sampling_error(evidence.summary.get("accuracy"), records),
+        accuracy_chart=charts.accuracy_chart(evidence),
+        time_chart=charts.time_chart(evidence),
+        bytes_chart=charts.bytes_chart(evidence.summary),
+        pieces=charts.upload_pieces(evidence.summary) if measured else {},
+        heat=heat_map(evidence.partition),
+        absences=absences(evidence.rounds),
+        exhibition=views.exhibition(evidence),
+        bins=views.BINS,
+        receipts=check_receipts(run, evidence),
+        toml=_toml(evidence),
+        files=_files(evidence),
+        environment=_environment(evidence.info),
+    )
+
+
+def heat_map(partition: Mapping[str, Any]) -> list[HeatRow]:
+    """The rows of the table of who had which records; empty if it is not known."""
+    hospitals: dict[str, list[int]] = partition.get("hospitals", {})
+    largest = max((max(counts, default=0) for counts in hospitals.values()), default=0) or 1
+    return [
+        HeatRow(name, [(count, count / largest) for count in counts], sum(counts))
+        for name, counts in hospitals.items()
+    ]
+
+
+def absences(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str, str]]:
+    """Who was left out: round, hospital, code of the reason, explanation."""
+    return [
+        (line["round"], hospital, why["reason"], why["explanation"])
+        for line in rounds
+        for hospital, why in line["absent"].items()
+    ]
+
+
+def _toml(evidence: Evidence) -> str:
+    return evidence.study.files["study.toml"].decode() if evidence.study else ""
+
+
+def _files(evidence: Evidence) -> list[tuple[str, int, str]]:
+    files = evidence.study.files if evidence.study else {}
+    return [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()]
+
+
+def _environment(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    named = {
+        "fingerprint": "CPU class and versions",
+        "securefl": "securefl",
+        "engine": "engine",
+        "started": "started",
+        "workers": "hospital processes",
+    }
+    rows = [(label, _plain(info[key])) for key, label in named.items() if key in info]
+    return [*rows, ("this page written by securefl", version("securefl"))]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

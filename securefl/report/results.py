@@ -1,0 +1,135 @@
+"""The final figures in words: one list of them, for the page and for the table at the end of ``securefl run``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+_ACCURACIES = {
+    "accuracy": ("federated, secure", "On records nobody trained on."),
+    "accuracy_plaintext": ("same, in the clear", "What the cryptography costs."),
+    "accuracy_float": ("ordinary averaging", "Without rounding to integers."),
+    "accuracy_pooled": ("all records pooled", "If records were to travel."),
+    "accuracy_local_mean": ("each hospital alone", "Each on its own; their mean."),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: its key in ``summary.json``, name, value, distance to the study's own accuracy, and meaning."""
+
+    key: str
+    name: str
+    value: str
+    difference: str
+    meaning: str
+
+
+def accuracy_rows(summary: Mapping[str, Any]) -> list[Row]:
+    """The accuracies. A comparison that was not run says so."""
+    rows = []
+    for key, (name, meaning) in _ACCURACIES.items():
+        value, difference = summary.get(key), ""
+        if key != "accuracy" and value is not None and summary.get("accuracy") is not None:
+            difference = _points(value - summary["accuracy"])
+        if key == "accuracy_plaintext" and summary.get("plaintext_identical") is not None:
+            identical = summary["plaintext_identical"]
+            meaning = "The same model, bit for bit." if identical else "NOT the same model: look into it."
+        rows.append(Row(key, name, "not run" if value is None else f"{value:.4f}", difference, meaning))
+    return rows
+
+
+def aggregate_rows(summary: Mapping[str, Any]) -> list[Row]:
+    """What the aggregation cost, and over how many it went."""
+    upload, ratio, share = (
+        summary.get(key) for key in ("upload_bytes_per_hospital_round", "upload_ratio", "aggregation_share")
+    )
+    parameters, width = summary.get("parameters"), summary.get("width")
+    values = {
+        "upload_bytes_per_hospital_round": (
+            "upload", f"{upload:,} bytes" if upload else None, "One hospital, one round.",
+        ),
+        "upload_ratio": (
+            "upload, relative", f"{ratio:.3f} ×" if ratio else None,
+            "Against float32 in the clear.",
+        ),
+        "aggregation_share": (
+            "aggregation's share", f"{share:.1%}" if share is not None else None,
+            "Time that is not training.",
+        ),
+        "hospitals": ("hospitals", _count(summary.get("hospitals")), "Each keeps its records."),
+        "parties": ("parties", _count(summary.get("parties")), "Each has a share of an update."),
+        "rounds": ("rounds", _count(summary.get("rounds")), "After one for statistics."),
+        "parameters": (
+            "coordinates", _count(parameters), f"Of an update, {width} bits each." if width else "Of an update.",
+        ),
+        "seconds": (
+            "time", f"{summary['seconds']:.1f} s" if summary.get("seconds") is not None else None,
+            "All rounds; no comparisons.",
+        ),
+    }  # fmt: skip
+    return [
+        Row(key, name, value or "not known", "", meaning) for key, (name, value, meaning) in values.items()
+    ]
+
+
+def averaging(summary: Mapping[str, Any]) -> str:
+    """What an accuracy is the mean of, as a sentence."""
+    last = summary.get("averaged_rounds")
+    if not last:
+        return ""
+    return f"Accuracies are means over the last {last} rounds (epochs, if pooled or alone)."
+
+
+def sampling_error(accuracy: float | None, records: int) -> float | None:
+    """Standard error of an accuracy measured on so many records, as a fraction; None if it cannot be said."""
+    if accuracy is None or records < 1:
+        return None
+    return math.sqrt(accuracy * (1 - accuracy) / records)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The table that a run ends with.
+
+    Args:
+        summary: the content of ``summary.json``; what is missing is shown as such.
+    """
+    # Names come from the study: as Text-free cells they could carry markup, so brackets are escaped.
+    title = str(summary.get("name", "")).replace("[", "\\[")
+    table = Table(
+        title=title or None,
+        caption=averaging(summary) or None,
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("accuracy", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("what it means", style="dim")
+    for row in accuracy_rows(summary):
+        bad = row.key == "accuracy_plaintext" and summary.get("plaintext_identical") is False
+        style = "bold" if row.key == "accuracy" else "red" if bad else None
+        table.add_row(row.name, row.value, row.difference, row.meaning, style=style)
+    table.add_section()
+    for row in aggregate_rows(summary):
+        table.add_row(row.name, row.value, row.difference, row.meaning)
+    return table
+
+
+def _points(difference: float) -> str:
+    shown = f"{abs(difference) * 100:.2f}"
+    if float(shown) == 0:
+        return "0.00"
+    return f"{'+' if difference > 0 else '−'}{shown}"
+
+
+def _count(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"

@@ -1,0 +1,453 @@
+"""The coordinator: it calls the rounds and carries the messages. Nobody has to trust it.
+
+One round goes through the phases keys, collect, freeze, prepare and release; the last one is followed by close. When a
+party is lost in any phase, the machine asks all parties where they are and goes on from there: a round that no party
+has released is attempted anew, a round that one has released is finished from the parties' disks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocols.chain import Closing, SignedClosing, SignedOutcome, total_digest
+from protocols.contribution import FrozenList, RoundContext
+from protocols.errors import EncodingError
+from securefl.errors import EngineError
+from securefl.roles.effects import (
+    Effect,
+    Event,
+    Finished,
+    Lost,
+    Persist,
+    Received,
+    RoundDone,
+    Send,
+    SetTimer,
+    Start,
+    Timeout,
+)
+from securefl.roles.messages import (
+    Announcement,
+    Behind,
+    CloseRequest,
+    ClosingSignature,
+    Declined,
+    Freeze,
+    FrozenSignature,
+    Held,
+    KeyRequest,
+    Message,
+    Opened,
+    Part,
+    PartyStatus,
+    Prepare,
+    Refusal,
+    Release,
+    Settled,
+    SignedContribution,
+    SignedPrepared,
+    SignedRoundKey,
+    StatusRequest,
+)
+from securefl.roles.replica import Replica
+from securefl.roles.terms import STATISTICS, UPDATE, Terms
+
+CLOSING = "closing"
+HOSPITALS_FAULT = ("bad-contribution", "second-contribution")
+MAX_RECOVERIES = 8
+MAX_HOSPITAL_TRIES = 3
+
+
+def receipt_name(round_: int) -> str:
+    """Where a round's signed outcome is kept."""
+    return f"receipt-{round_:06d}"
+
+
+def sum_name(round_: int) -> str:
+    """Where a round's opened sum is kept."""
+    return f"sum-{round_:06d}"
+
+
+def _timer_name(context: RoundContext) -> str:
+    return f"contributions-{context.round}-{context.attempt}"
+
+
+@dataclass
+class Attempt:
+    """What has come in for the attempt under way."""
+
+    context: RoundContext
+    cohort: list[str]
+    keys: dict[str, SignedRoundKey] = field(default_factory=dict)
+    announced: Announcement | None = None
+    digests: dict[str, bytes] = field(default_factory=dict)
+    held: dict[str, set[str]] = field(default_factory=dict)
+    absent: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+
+
+class CoordinatorMachine:
+    """The coordinator's part in one study.
+
+    Args:
+        terms: the study's.
+        sizes: elements of the statistics and of an update.
+        replica: the model after the outcomes so far.
+        follow: the replica after one more outcome.
+        recall: the settled outcome of an earlier round, for members that are behind.
+    """
+
+    name = "coordinator"
+
+    def __init__(
+        self,
+        terms: Terms,
+        sizes: Mapping[str, int],
+        replica: Replica,
+        follow: Callable[[Replica, Settled], Replica],
+        recall: Callable[[int], Settled],
+    ) -> None:
+        self._terms, self._sizes, self._replica = terms, sizes, replica
+        self._follow, self._recall = follow, recall
+        self._phase = "start"
+        self._session = 0
+        self._recoveries = 0
+        self._answers: dict[str, Message] = {}
+        self._attempt: Attempt | None = None
+        self._frozen: FrozenList | None = None
+
+    @property
+    def replica(self) -> Replica:
+        """The model after the outcomes so far."""
+        return self._replica
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Take one event. Raises EngineError when the round cannot be brought to an end."""
+        match event:
+            case Start():
+                return self._ask_status()
+            case Lost(member) if member in self._terms.parties:
+                return self._recover(f"{member} was lost")
+            case Lost(member):
+                return self._announce_again(member, "it was lost on its way")
+            case Timeout(name):
+                # Timers are never taken back: one of an earlier attempt says nothing about this one.
+                current = self._phase == "collect" and name == _timer_name(self._now().context)
+                return self._deadline() if current else []
+            case Received(sender, message):
+                return self._received(sender, message)
+            case _:
+                return []
+
+    def _received(self, sender: str, message: Message) -> list[Effect]:
+        if sender in self._terms.parties:
+            return self._from_party(sender, message)
+        return self._from_hospital(sender, message)
+
+    def _from_party(self, party: str, message: Message) -> list[Effect]:
+        if isinstance(message, Held | Refusal) and self._phase == "collect" and message.hospital:
+            return self._part_answered(party, message)
+        if isinstance(message, Refusal) and self._is_left_out(message.hospital):
+            return []  # a contribution that one party refused, others refuse too, and later
+        if isinstance(message, Refusal):
+            return [] if self._phase == "status" else self._recover(f"{party} refused: {message.explanation}")
+        if not self._awaited(message):
+            return []
+        self._answers[party] = message
+        if set(self._answers) != set(self._terms.parties):
+            return []
+        # In the parties' order, whatever order they answered in.
+        answers: dict[str, Any] = {name: self._answers[name] for name in self._terms.parties}
+        self._answers = {}
+        match self._phase:
+            case "status":
+                return self._all_status(answers)
+            case "keys":
+                return self._all_keys(answers)
+            case "freeze":
+                return self._all_freeze(answers)
+            case "prepare":
+                return self._all_prepare(answers)
+            case "release":
+                return self._all_release(answers)
+            case _:
+                return self._all_close(answers)
+
+    def _awaited(self, message: Message) -> bool:
+        """Whether a party's message answers what this phase asked, and not something earlier."""
+        match self._phase, message:
+            case "status", PartyStatus():
+                return True
+            case "keys", SignedRoundKey():
+                return message.key.context == self._now().context.digest()
+            case "freeze", FrozenSignature():
+                return message.frozen == self._list().digest()
+            case "prepare", SignedPrepared():
+                return message.frozen == self._list().digest()
+            case "release", Opened():
+                return message.outcome.contributions == self._list().digest()
+            case "close", ClosingSignature():
+                return message.closing == self._closing().digest()
+            case _:
+                return False
+
+    def _enter(self, phase: str, message: Message) -> list[Effect]:
+        """Go to a phase that begins with the same message to every party."""
+        self._phase, self._answers = phase, {}
+        return [Send(party, message) for party in self._terms.parties]
+
+    # -- status --------------------------------------------------------------------------------------------------
+
+    def _ask_status(self) -> list[Effect]:
+        self._session += 1
+        self._attempt = None
+        return self._enter("status", StatusRequest(study=self._terms.study))
+
+    def _recover(self, why: str) -> list[Effect]:
+        self._recoveries += 1
+        if self._recoveries > MAX_RECOVERIES:
+            raise EngineError(
+                f"Round {self._replica.place.round} failed {MAX_RECOVERIES} times, at last because {why}."
+            )
+        return self._ask_status()
+
+    def _all_status(self, statuses: dict[str, PartyStatus]) -> list[Effect]:
+        round_ = self._replica.place.round
+        ahead = [p for p, s in statuses.items() if s.round > round_]
+        if ahead:
+            raise EngineError(
+                f"{ahead[0]} has settled rounds that this run folder lacks: resume from its latest copy."
+            )
+        missed: list[Effect] = []
+        for party, status in statuses.items():
+            missed += [Send(party, self._recall(r)) for r in range(status.round, round_)]
+        if missed:
+            return self._catch_up(missed)
+        if any(status.released for status in statuses.values()):
+            return self._finish_released(statuses)
+        if round_ > self._terms.rounds:
+            return self._ask_closing()
+        return self._ask_keys(1 + max(status.attempt for status in statuses.values()))
+
+    def _catch_up(self, missed: list[Effect]) -> list[Effect]:
+        # Counted as a recovery: a party that refuses what it lacks would be sent it for ever.
+        self._recoveries += 1
+        if self._recoveries > MAX_RECOVERIES:
+            raise EngineError(
+                f"A party does not take the outcomes before round {self._replica.place.round}: its memory belongs to "
+                "another run, restore it."
+            )
+        return missed + self._enter("status", StatusRequest(study=self._terms.study))
+
+    def _finish_released(self, statuses: dict[str, PartyStatus]) -> list[Effect]:
+        prepared = {party: status.prepared for party, status in statuses.items()}
+        frozen = next(s.frozen for s in statuses.values() if s.released)
+        if frozen is None or any(p is None or p.frozen != frozen.digest() for p in prepared.values()):
+            raise EngineError(
+                f"Round {self._replica.place.round} is void: its opening began and a party has lost its share for good."
+            )
+        self._frozen = frozen
+        return self._ask_release([p for p in prepared.values() if p is not None])
+
+    # -- keys and contributions ----------------------------------------------------------------------------------
+
+    def _ask_keys(self, attempt: int) -> list[Effect]:
+        place = self._replica.place
+        purpose = STATISTICS if place.round == 0 else UPDATE
+        context = RoundContext(
+            study=self._terms.study,
+            round=place.round,
+            attempt=attempt,
+            previous=place.previous,
+            purpose=purpose,
+            width=self._terms.encoding(purpose).width,
+            size=self._sizes[purpose],
+        )
+        cohort = list(self._terms.hospitals)
+        self._attempt = Attempt(context, cohort)
+        return self._enter("keys", KeyRequest(context=context, cohort=cohort, session=self._session))
+
+    def _all_keys(self, keys: dict[str, SignedRoundKey]) -> list[Effect]:
+        attempt = self._now()
+        attempt.announced = Announcement(
+            context=attempt.context,
+            cohort=attempt.cohort,
+            model=self._replica.state.digest(),
+            keys=list(keys.values()),
+        )
+        self._phase = "collect"
+        timer = SetTimer(_timer_name(attempt.context), self._terms.hospital_seconds)
+        return [*(Send(hospital, attempt.announced) for hospital in attempt.cohort), timer]
+
+    def _from_hospital(self, hospital: str, message: Message) -> list[Effect]:
+        match message:
+            case Behind() if self._pending(hospital) and message.round >= 0:
+                missed = [
+                    Send(hospital, self._recall(r)) for r in range(message.round, self._replica.place.round)
+                ]
+                return [*missed, *self._announce_again(hospital, "it stays behind")]
+            case SignedContribution():
+                return self._contribution(hospital, message)
+            case Declined() if self._pending(hospital) and message.context == self._now().context.digest():
+                return self._leave_out(hospital, message.reason, message.explanation)
+            case Refusal() if self._pending(hospital) and message.about == Announcement.kind:
+                return self._leave_out(hospital, message.reason, message.explanation)
+            case _:
+                return []
+
+    def _contribution(self, hospital: str, message: SignedContribution) -> list[Effect]:
+        contribution = message.contribution
+        if not self._pending(hospital) or contribution.context != self._now().context.digest():
+            return []
+        if contribution.hospital != hospital or len(message.envelopes) != len(self._terms.parties):
+            return self._leave_out(
+                hospital, "bad-contribution", "Its contribution is not one envelope for each party."
+            )
+        digest, known = contribution.digest(), self._now().digests.get(hospital)
+        if known is not None:
+            # The parties have the first; were the second passed on, some might hold one and some the other.
+            second = "It sent two different contributions to one attempt."
+            return [] if digest == known else self._leave_out(hospital, "second-contribution", second)
+        self._now().digests[hospital] = digest
+        return [
+            Send(party, Part(contribution=contribution, signature=message.signature, envelope=envelope))
+            for party, envelope in zip(self._terms.parties, message.envelopes, strict=True)
+        ]
+
+    def _part_answered(self, party: str, answer: Held | Refusal) -> list[Effect]:
+        attempt = self._now()
+        if answer.hospital in attempt.absent:
+            return []
+        if isinstance(answer, Refusal) and answer.reason not in HOSPITALS_FAULT:
+            return self._recover(f"{party} refused: {answer.explanation}")
+        if isinstance(answer, Refusal):
+            return self._leave_out(answer.hospital, answer.reason, answer.explanation)
+        if answer.context != attempt.context.digest() or answer.contribution != attempt.digests.get(
+            answer.hospital
+        ):
+            return []
+        attempt.held.setdefault(answer.hospital, set()).add(party)
+        return self._freeze_if_complete()
+
+    def _announce_again(self, hospital: str, why: str) -> list[Effect]:
+        if self._phase != "collect" or not self._pending(hospital) or hospital in self._now().digests:
+            return []
+        attempt = self._now()
+        attempt.tries[hospital] = attempt.tries.get(hospital, 0) + 1
+        if attempt.tries[hospital] > MAX_HOSPITAL_TRIES or attempt.announced is None:
+            return self._leave_out(hospital, "unreachable", f"It did not contribute: {why}.")
+        return [Send(hospital, attempt.announced)]
+
+    def _deadline(self) -> list[Effect]:
+        attempt = self._now()
+        for hospital in attempt.cohort:
+            if self._pending(hospital):
+                attempt.absent[hospital] = ("no-answer", "It did not answer before the deadline.")
+        return self._freeze_if_complete()
+
+    def _leave_out(self, hospital: str, reason: str, explanation: str) -> list[Effect]:
+        self._now().absent[hospital] = (reason, explanation)
+        return self._freeze_if_complete()
+
+    def _is_left_out(self, hospital: str) -> bool:
+        return self._attempt is not None and hospital in self._attempt.absent
+
+    def _pending(self, hospital: str) -> bool:
+        attempt = self._attempt
+        return (
+            self._phase == "collect"
+            and attempt is not None
+            and hospital in attempt.cohort
+            and hospital not in attempt.absent
+            and len(attempt.held.get(hospital, ())) < len(self._terms.parties)
+        )
+
+    # -- freeze, prepare, release --------------------------------------------------------------------------------
+
+    def _freeze_if_complete(self) -> list[Effect]:
+        attempt = self._now()
+        if any(self._pending(hospital) for hospital in attempt.cohort):
+            return []
+        included = [hospital for hospital in attempt.cohort if hospital not in attempt.absent]
+        round_ = attempt.context.round
+        if len(included) < self._terms.least(round_):
+            reasons = "; ".join(f"{h}: {text.rstrip('.')}" for h, (_, text) in attempt.absent.items())
+            raise EngineError(
+                f"Round {round_} has {len(included)} contributions and needs {self._terms.least(round_)} ({reasons}): "
+                "mend the hospitals that are missing and run again with --resume."
+            )
+        contributions = {hospital: attempt.digests[hospital] for hospital in included}
+        self._frozen = FrozenList(context=attempt.context.digest(), contributions=contributions)
+        return self._enter("freeze", Freeze(frozen=self._frozen))
+
+    def _all_freeze(self, signatures: dict[str, FrozenSignature]) -> list[Effect]:
+        return self._enter(
+            "prepare", Prepare(frozen=self._list(), signatures=[s.signature for s in signatures.values()])
+        )
+
+    def _all_prepare(self, prepared: dict[str, SignedPrepared]) -> list[Effect]:
+        if len({p.session for p in prepared.values()}) != 1:
+            return self._recover("the parties prepared in different sessions")
+        return self._ask_release(list(prepared.values()))
+
+    def _ask_release(self, prepared: list[SignedPrepared]) -> list[Effect]:
+        return self._enter("release", Release(frozen=self._list(), prepared=prepared, session=self._session))
+
+    # -- settle and close ----------------------------------------------------------------------------------------
+
+    def _all_release(self, opened: dict[str, Opened]) -> list[Effect]:
+        outcomes = {answer.outcome.digest() for answer in opened.values()}
+        first = next(iter(opened.values()))
+        if len(outcomes) != 1 or any(total_digest(o.total) != first.outcome.total for o in opened.values()):
+            raise EngineError(
+                f"The parties do not agree on the sum of round {first.outcome.round}: stop and audit them."
+            )
+        signed = SignedOutcome(outcome=first.outcome, signatures=[o.signature for o in opened.values()])
+        settled = Settled(signed=signed, total=first.total)
+        self._replica = self._follow(self._replica, settled)
+        absent = dict(self._attempt.absent) if self._attempt else {}
+        round_, self._recoveries = first.outcome.round, 0
+        return [
+            Persist(sum_name(round_), settled.total),
+            Persist(receipt_name(round_), signed.to_bytes()),
+            RoundDone(settled, absent),
+            *(Send(member, settled) for member in (*self._terms.parties, *self._terms.hospitals)),
+            *self._next_round(),
+        ]
+
+    def _next_round(self) -> list[Effect]:
+        # Nobody waits for the outcome to be accepted: each member takes it before whatever follows it.
+        self._attempt, self._frozen = None, None
+        if self._replica.place.round > self._terms.rounds:
+            return self._ask_closing()
+        return self._ask_keys(1)
+
+    def _closing(self) -> Closing:
+        place = self._replica.place
+        return Closing(
+            study=place.study, rounds=place.round, last=place.previous, model=self._replica.state.digest()
+        )
+
+    def _ask_closing(self) -> list[Effect]:
+        return self._enter("close", CloseRequest(closing=self._closing()))
+
+    def _all_close(self, signatures: dict[str, ClosingSignature]) -> list[Effect]:
+        self._phase = "done"
+        closing = SignedClosing(
+            closing=self._closing(), signatures=[s.signature for s in signatures.values()]
+        )
+        return [Persist(CLOSING, closing.to_bytes()), Finished(closing)]
+
+    # -- small things --------------------------------------------------------------------------------------------
+
+    def _now(self) -> Attempt:
+        if self._attempt is None:
+            raise EncodingError("There is no attempt under way.")
+        return self._attempt
+
+    def _list(self) -> FrozenList:
+        if self._frozen is None:
+            raise EncodingError("There is no frozen list.")
+        return self._frozen

@@ -1,0 +1,178 @@
+"""A hospital: it keeps the chain, computes the model by itself, and contributes sealed shares of its update.
+
+What it checks before it trains: the study, the place in the chain, that the announced model is the one which the
+previous outcome gives, a cohort large enough, and that every party's one-round key is signed by its pinned key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from protocols.canonical import Record
+from protocols.contribution import RoundContext, check_signature, contribute, sign
+from protocols.errors import EncodingError, SignatureError
+from protocols.signing import SigningKey
+from securefl.errors import RefusedError
+from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
+from securefl.roles.messages import Accepted, Announcement, Behind, Declined, Settled, SignedContribution
+from securefl.roles.replica import Replica
+from securefl.roles.terms import Terms
+from securefl.study.schema import ServerSettings
+from securefl.training.server import Vector
+
+MEMORY, ANSWER = "memory", "answer"
+
+
+class Answer(Record):
+    """The contribution that was made to an announcement, so that the same question gets the same bytes again."""
+
+    kind = "hospital-answer"
+    announcement: bytes
+    contribution: SignedContribution
+
+
+class Trains(Protocol):
+    """What a hospital can compute from its records; see ``securefl.training.trainer``."""
+
+    def initial_model(self) -> Vector: ...
+    def statistics(self) -> Vector: ...
+    def use_statistics(self, total: Vector) -> None: ...
+    def update(self, model: Vector, round_: int) -> Vector: ...
+
+
+class HospitalMachine:
+    """One hospital's part in one study.
+
+    Args:
+        name: its name.
+        terms: the study's.
+        key: its signing key.
+        trainer: its records and model.
+        server: how an opened sum becomes the next model.
+        trainable: leading coordinates of the model that are parameters.
+        stored: what it persisted before, by name; empty at first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        terms: Terms,
+        key: SigningKey,
+        trainer: Trains,
+        server: ServerSettings,
+        trainable: int,
+        stored: Mapping[str, bytes],
+    ) -> None:
+        self.name = name
+        self._terms, self._key, self._trainer = terms, key, trainer
+        self._server, self._trainable = server, trainable
+        if MEMORY in stored:
+            self._replica = Replica.from_bytes(stored[MEMORY])
+            if self._replica.statistics.size:
+                trainer.use_statistics(self._replica.statistics)
+        else:
+            self._replica = Replica.initial(terms, trainer.initial_model())
+        self._answer = Answer.from_bytes(stored[ANSWER]) if ANSWER in stored else None
+        if self._replica.place.study != terms.study:
+            raise RefusedError(
+                "other-study", f"The memory of {name} belongs to another study: give it another folder."
+            )
+
+    @property
+    def round(self) -> int:
+        """The round it waits for; all outcomes before it are applied."""
+        return self._replica.place.round
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Answer an announcement or take an outcome; anything else is refused."""
+        match event:
+            case Announcement():
+                return self._announced(event)
+            case Settled():
+                return self._settled(event)
+            case _:
+                raise RefusedError("unexpected", "A hospital takes announcements and outcomes only.")
+
+    def _announced(self, message: Announcement) -> list[Effect]:
+        context = message.context
+        self._terms.check_context(context)
+        if context.round > self._replica.place.round:
+            return [Send(COORDINATOR, Behind(hospital=self.name, round=self._replica.place.round))]
+        if context.round < self._replica.place.round or context.previous != self._replica.place.previous:
+            raise RefusedError(
+                "other-chain", "The announcement does not continue the chain that this hospital has."
+            )
+        self._terms.check_cohort(message.cohort, context.round)
+        if self.name not in message.cohort:
+            raise RefusedError("not-in-cohort", f"{self.name} is not in the announced cohort.")
+        if message.model != self._replica.state.digest():
+            raise RefusedError(
+                "other-model", "The announced model is not the one that the previous outcome gives."
+            )
+        keys = self._round_keys(message)
+        announced = message.digest()
+        if self._answer is not None and self._answer.announcement == announced:
+            return [Send(COORDINATOR, self._answer.contribution)]
+        return self._contribute(context, keys, announced)
+
+    def _round_keys(self, message: Announcement) -> dict[str, bytes]:
+        if [signed_key.key.party for signed_key in message.keys] != list(self._terms.parties):
+            raise RefusedError(
+                "other-parties", "The announcement does not bring one key for each party, in order."
+            )
+        keys = {}
+        for signed_key in message.keys:
+            key = signed_key.key
+            if key.context != message.context.digest():
+                raise RefusedError(
+                    "other-key", f"The sealing key of {key.party} belongs to another round or attempt."
+                )
+            try:
+                check_signature(key, self._terms.parties[key.party], signed_key.signature)
+            except SignatureError as error:
+                raise RefusedError(
+                    "key-not-pinned",
+                    f"The sealing key of {key.party} is not signed by the key pinned for it.",
+                ) from error
+            keys[key.party] = key.public
+        return keys
+
+    def _contribute(self, context: RoundContext, keys: dict[str, bytes], announced: bytes) -> list[Effect]:
+        values = self._values(context.round)
+        if values.size != context.size:
+            raise RefusedError(
+                "other-size", f"The round wants {context.size} numbers, the model has {values.size}."
+            )
+        try:
+            x = self._terms.encoding(context.purpose).encode(values)
+        except EncodingError as error:
+            declined = Declined(
+                context=context.digest(),
+                hospital=self.name,
+                reason="update-not-encodable",
+                explanation=str(error),
+            )
+            return [Send(COORDINATOR, declined)]
+        contribution, envelopes = contribute(x, context, self.name, keys)
+        message = SignedContribution(
+            contribution=contribution, signature=sign(contribution, self._key), envelopes=envelopes
+        )
+        self._answer = Answer(announcement=announced, contribution=message)
+        return [Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]
+
+    def _values(self, round_: int) -> Vector:
+        if round_ == 0:
+            return self._trainer.statistics()
+        return self._trainer.update(self._replica.state.model, round_)
+
+    def _settled(self, message: Settled) -> list[Effect]:
+        round_ = message.signed.outcome.round
+        accepted = Send(COORDINATOR, Accepted(member=self.name, round=round_))
+        if round_ < self._replica.place.round:
+            return [accepted]
+        self._replica = self._replica.follow(message, self._terms, self._server, self._trainable)
+        if round_ == 0:
+            self._trainer.use_statistics(self._replica.statistics)
+        self._answer = None
+        return [Keep(MEMORY, self._replica.to_bytes()), Keep(ANSWER, b""), accepted]

@@ -1,0 +1,232 @@
+"""Everything that one member says to another. Each message is one record with one canonical encoding.
+
+The order below is the order of a round. Contexts are named by their digest; whatever is signed stands in
+``protocols`` (``RoundKey``, ``Contribution``, ``FrozenList``, ``Outcome``, ``Closing``), messages only carry it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.canonical import Record, decode
+from protocols.chain import Closing, Outcome, SignedOutcome
+from protocols.contribution import Contribution, FrozenList, RoundContext, RoundKey
+from protocols.errors import EncodingError
+
+
+class StatusRequest(Record):
+    """Coordinator to party: where are you?"""
+
+    kind = "status-request"
+    study: bytes
+
+
+class SignedPrepared(Record):
+    """A party's word that its share of the sum over a frozen list is on its disk.
+
+    Attributes:
+        frozen: digest of the frozen list.
+        session: names the mesh session whose zero sharing is in the share.
+    """
+
+    kind = "signed-prepared"
+    party: str
+    frozen: bytes
+    session: bytes
+    signature: bytes
+
+
+class PartyStatus(Record):
+    """Party to coordinator: the round it waits for, the highest attempt it has seen, and what it has on disk."""
+
+    kind = "party-status"
+    party: str
+    round: int
+    attempt: int
+    previous: bytes
+    released: bool
+    context: RoundContext | None
+    frozen: FrozenList | None
+    prepared: SignedPrepared | None
+
+
+class KeyRequest(Record):
+    """Coordinator to party: begin an attempt. ``session`` numbers the parties' mesh; a new number is a new mesh."""
+
+    kind = "key-request"
+    context: RoundContext
+    cohort: list[str]
+    session: int
+
+
+class SignedRoundKey(Record):
+    """Party to coordinator, and on to the hospitals: its sealing key for this attempt."""
+
+    kind = "signed-round-key"
+    key: RoundKey
+    signature: bytes
+
+
+class Announcement(Record):
+    """Coordinator to hospital: contribute. ``model`` is what the hospital must have computed by itself."""
+
+    kind = "announcement"
+    context: RoundContext
+    cohort: list[str]
+    model: bytes
+    keys: list[SignedRoundKey]
+
+
+class Behind(Record):
+    """Hospital to coordinator: I have the outcomes before this round only, send the rest."""
+
+    kind = "behind"
+    hospital: str
+    round: int
+
+
+class SignedContribution(Record):
+    """Hospital to coordinator: the envelopes, in the parties' order, and the signature over their digests."""
+
+    kind = "signed-contribution"
+    contribution: Contribution
+    signature: bytes
+    envelopes: list[bytes]
+
+
+class Declined(Record):
+    """Hospital to coordinator: no contribution to this attempt, and why (a fixed code, and a sentence)."""
+
+    kind = "declined"
+    context: bytes
+    hospital: str
+    reason: str
+    explanation: str
+
+
+class Part(Record):
+    """Coordinator to party: one hospital's envelope for this party."""
+
+    kind = "part"
+    contribution: Contribution
+    signature: bytes
+    envelope: bytes
+
+
+class Held(Record):
+    """Party to coordinator: this hospital's part is checked and on disk."""
+
+    kind = "held"
+    party: str
+    context: bytes
+    hospital: str
+    contribution: bytes
+
+
+class Freeze(Record):
+    """Coordinator to party: these contributions and no others."""
+
+    kind = "freeze"
+    frozen: FrozenList
+
+
+class FrozenSignature(Record):
+    """Party to coordinator: agreed, these."""
+
+    kind = "frozen-signature"
+    party: str
+    frozen: bytes
+    signature: bytes
+
+
+class Prepare(Record):
+    """Coordinator to party: all agree on the list, here are the signatures; add, and put your share on disk."""
+
+    kind = "prepare"
+    frozen: FrozenList
+    signatures: list[bytes]
+
+
+class Release(Record):
+    """Coordinator to party: every party's share is on its disk, here is the proof; open the sum."""
+
+    kind = "release"
+    frozen: FrozenList
+    prepared: list[SignedPrepared]
+    session: int
+
+
+class Opened(Record):
+    """Party to coordinator: the sum, and this party's signature over the outcome."""
+
+    kind = "opened"
+    party: str
+    outcome: Outcome
+    signature: bytes
+    total: bytes
+
+
+class Settled(Record):
+    """Coordinator to everyone: the outcome that all parties signed, and the sum it names."""
+
+    kind = "settled"
+    signed: SignedOutcome
+    total: bytes
+
+
+class Accepted(Record):
+    """Party or hospital to coordinator: the outcome of this round continues my chain."""
+
+    kind = "accepted"
+    member: str
+    round: int
+
+
+class CloseRequest(Record):
+    """Coordinator to party: the study is done."""
+
+    kind = "close-request"
+    closing: Closing
+
+
+class ClosingSignature(Record):
+    """Party to coordinator: agreed, closed."""
+
+    kind = "closing-signature"
+    party: str
+    closing: bytes
+    signature: bytes
+
+
+class Refusal(Record):
+    """Anyone to coordinator: not that. ``about`` is the kind of the refused message, ``hospital`` whom it concerned."""
+
+    kind = "refusal"
+    member: str
+    about: str
+    hospital: str
+    reason: str
+    explanation: str
+
+
+Message = Record
+_KINDS: dict[str, type[Record]] = {
+    cls.kind: cls
+    for cls in (
+        StatusRequest, PartyStatus, KeyRequest, SignedRoundKey, Announcement, Behind, SignedContribution, Declined,
+        Part, Held, Freeze, FrozenSignature, Prepare, SignedPrepared, Release, Opened, Settled, Accepted,
+        CloseRequest, ClosingSignature, Refusal,
+    )
+}  # fmt: skip
+
+
+def read_message(data: bytes) -> Message:
+    """The message in these bytes.
+
+    Raises:
+        EncodingError: not canonical, of no known kind, or malformed.
+    """
+    value: Any = decode(data)
+    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in _KINDS):
+        raise EncodingError("These bytes are not a message of a known kind.")
+    return _KINDS[value[0]].from_value(value)

@@ -1,0 +1,113 @@
+"""The model that anyone computes who has the outcomes: hospitals to train it, the coordinator to announce it.
+
+Nobody takes the model from somebody else. A replica starts from the study's seed and follows the chain; each outcome
+is checked against the parties' pinned keys before it changes anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from protocols.canonical import Record
+from protocols.chain import Outcome, check_link, total_digest
+from protocols.contribution import RoundContext
+from protocols.errors import ChainError, ProtocolError
+from protocols.ring import from_bytes, signed
+from securefl.errors import RefusedError
+from securefl.roles.messages import Settled
+from securefl.roles.terms import Terms
+from securefl.study.schema import ServerSettings
+from securefl.training.server import ServerState, Vector
+
+
+class Place(Record):
+    """A place in the chain: ``round`` is awaited, ``previous`` is the last outcome's digest."""
+
+    kind = "place"
+    study: bytes
+    round: int
+    previous: bytes
+
+
+@dataclass(frozen=True)
+class Replica:
+    """The model after some outcomes.
+
+    Attributes:
+        place: where it stands in the chain.
+        state: the global model.
+        statistics: the opened sums of round 0, float64; empty before.
+    """
+
+    place: Place
+    state: ServerState
+    statistics: Vector
+
+    @classmethod
+    def initial(cls, terms: Terms, model: Vector) -> Replica:
+        """Before the first outcome."""
+        place = Place(study=terms.study, round=0, previous=terms.beginning)
+        return cls(place, ServerState.initial(model), np.zeros(0))
+
+    def follow(self, message: Settled, terms: Terms, server: ServerSettings, trainable: int) -> Replica:
+        """The replica after one more outcome.
+
+        Args:
+            server: how an opened sum becomes the next model.
+            trainable: leading coordinates of the model that are parameters.
+
+        Raises:
+            RefusedError: the outcome does not continue the chain, or the sum is not the one that was signed.
+        """
+        outcome = message.signed.outcome
+        parties = list(terms.parties.values())
+        try:
+            check_link(message.signed, terms.study, self.place.previous, self.place.round, parties)
+            if total_digest(message.total) != outcome.total:
+                raise ChainError("The sum is not the one that the parties signed.")
+            terms.check_context(_context(outcome))
+            if outcome.round > 0 and outcome.size != self.state.model.size:
+                raise ChainError("The sum is not of the model's size.")
+            encoding = terms.encoding(outcome.purpose)
+            total = encoding.decode_sum(signed(from_bytes(message.total, encoding.width, outcome.size)))
+        except ProtocolError as error:
+            raise RefusedError("other-chain", str(error)) from error
+        terms.check_cohort(outcome.included, outcome.round)
+        place = Place(study=terms.study, round=outcome.round + 1, previous=outcome.digest())
+        if outcome.round == 0:
+            return Replica(place, self.state, total)
+        return Replica(place, self.state.step(total, trainable, server), self.statistics)
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file, so that its parts cannot drift apart."""
+        return save(
+            {
+                "place": np.frombuffer(self.place.to_bytes(), dtype=np.uint8),
+                "model": self.state.model,
+                "velocity": self.state.velocity,
+                "training_round": np.array([self.state.round], dtype=np.int64),
+                "statistics": self.statistics,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Replica:
+        """Read it back."""
+        tensors = load(data)
+        state = ServerState(tensors["model"], tensors["velocity"], int(tensors["training_round"][0]))
+        return cls(Place.from_bytes(tensors["place"].tobytes()), state, tensors["statistics"])
+
+
+def _context(outcome: Outcome) -> RoundContext:
+    return RoundContext(
+        study=outcome.study,
+        round=outcome.round,
+        attempt=outcome.attempt,
+        previous=outcome.previous,
+        purpose=outcome.purpose,
+        width=outcome.width,
+        size=outcome.size,
+    )

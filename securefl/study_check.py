@@ -1,0 +1,124 @@
+"""What can be said about a study before it runs: whether it can, who will see what, and how many bytes will move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protocols.envelope import OVERHEAD_BYTES
+from protocols.prg import SEED_BYTES
+from securefl import consortium as members
+from securefl.roles.terms import Terms
+from securefl.study import Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from securefl.consortium import Consortium
+
+_SIGNED_BYTES = 400
+"""Names, digests, lengths and the signature of a contribution, about."""
+
+
+def check_study(path: Path) -> list[str]:
+    """Load settings, members, records and model, and return what was found, a line each.
+
+    Raises:
+        SecureFLError: the first thing that would keep the study from running.
+    """
+    from securefl.world import World
+
+    study = Study.load(path)
+    terms = Terms.of(study, members_of(study))
+    world = World.of(study, terms)
+    encoding = terms.update
+    lines = [
+        f"Study: {study.settings.name} ({len(study.files)} files, "
+        f"{'a simulation' if study.simulation else 'no simulation'})",
+        f"Members: {len(terms.hospitals)} hospitals, {len(terms.parties)} parties, "
+        f"at least {terms.minimum} hospitals in a sum, at most {terms.collusion_bound} colluding parties",
+        f"Model: {world.layout.trainable_size} parameters, {world.layout.size - world.layout.trainable_size} buffers",
+        f"Encoding: {encoding.width} bits, steps of {encoding.resolution:.3g}, "
+        f"up to {encoding.limit * encoding.resolution:.4g} a coordinate",
+    ]
+    for hospital, data in world.data.items():
+        lines.append(f"Records of {hospital}: {len(data.train)} for training, {len(data.test)} held out")
+    lines.append(f"Rounds: {terms.rounds}, after one for the statistics")
+    return [*lines, "This study can run."]
+
+
+def members_of(study: Study) -> Consortium:
+    """The study's consortium; for a simulation, members with keys that were made up just now and are thrown away."""
+    settings = study.settings.consortium
+    if settings.file is not None:
+        return members.load(study.folder / settings.file)
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="securefl-") as folder:
+        parties = [f"party-{i}" for i in range(1, settings.parties + 1)]
+        return members.create(Path(folder), settings.hospital_names(), parties)
+
+
+def plan_tables(path: Path) -> list[Table]:
+    """Two tables: who sees what, and what moves."""
+    from rich.table import Table
+
+    from securefl.data import input_shape_and_classes
+    from securefl.models import Layout, build_model
+    from securefl.training.trainer import statistics_size
+
+    study = Study.load(path)
+    terms, s = Terms.of(study, members_of(study)), study.settings
+    shape, classes = input_shape_and_classes(s.data, study.folder, list(terms.hospitals), s.seed)
+    size = Layout.of(build_model(s.model, study.folder, shape, classes, s.seed)).size
+    seen = Table("who", "sees", "never sees", title=f"{s.name}: who will see what", show_lines=True)
+    parties, hospitals = len(terms.parties), len(terms.hospitals)
+    for row in _visibility(study, terms):
+        seen.add_row(*row)
+    moved = Table("what", "from", "to", "bytes", "times", title="What will move")
+    update = upload_bytes(size, terms.update.width, parties)
+    statistics = upload_bytes(statistics_size(shape, s.data.standardise), terms.statistics.width, parties)
+    total = size * s.aggregation.width // 8
+    moved.add_row("statistics, sealed shares", "each hospital", "parties", f"{statistics:,}", "1")
+    moved.add_row("update, sealed shares", "each hospital", "parties", f"{update:,}", f"{terms.rounds}")
+    moved.add_row(
+        "opening shares",
+        "each party",
+        f"{parties - 1} parties",
+        f"{8 * size * (parties - 1):,}",
+        f"{terms.rounds}",
+    )
+    moved.add_row("the opened sum", "coordinator", f"{hospitals} hospitals", f"{total:,}", f"{terms.rounds}")
+    moved.caption = (
+        f"{size:,} coordinates of {s.aggregation.width} bits; an update is {update / (4 * size):.3f} times its float32 "
+        f"size. All rounds: {hospitals * (update * terms.rounds + statistics):,} bytes go up."
+    )
+    return [seen, moved]
+
+
+def upload_bytes(size: int, width: int, parties: int) -> int:
+    """About what one hospital sends in one round: one explicit share, P - 1 seeds, all sealed."""
+    return (
+        size * width // 8 + (parties - 1) * SEED_BYTES + parties * (OVERHEAD_BYTES + 1 + 34) + _SIGNED_BYTES
+    )
+
+
+def _visibility(study: Study, terms: Terms) -> list[tuple[str, str, str]]:
+    parties, rounds = len(terms.parties), terms.rounds
+    rows = [
+        ("hospital", "its own records and update; each round's sum and model", "another hospital's update"),
+        (
+            "party",
+            f"one of {parties} shares of each update; each round's sum",
+            f"an update, unless all {parties} parties collude; a sum over fewer than {terms.minimum} hospitals",
+        ),
+        (
+            "coordinator",
+            "sealed envelopes, message sizes, who takes part; each round's sum",
+            "a share in the clear",
+        ),
+        ("researcher", f"the final model and the sums of {rounds} rounds", "records, updates"),
+    ]
+    if study.simulation:
+        rows.append(("this computer", "everything: the study is a simulation and pools its data", "-"))
+    return rows

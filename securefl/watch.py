@@ -1,0 +1,137 @@
+"""Watches a run from outside: evaluates each model, times each round, counts each byte, and writes the history."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from protocols.chain import SignedOutcome
+from securefl.engines.link import Reply
+from securefl.plaintext import Twin
+from securefl.roles.effects import RoundDone
+from securefl.roles.messages import Message, SignedContribution
+from securefl.roles.replica import Replica
+from securefl.run_folder import RunFolder
+from securefl.world import World
+
+Line = dict[str, Any]
+
+
+class Watch:
+    """Collects one line of history a round.
+
+    Args:
+        run: its folder.
+        world: evaluates models, in a simulation.
+        show: takes each finished line.
+    """
+
+    def __init__(self, run: RunFolder, world: World, show: Callable[[Line], None]) -> None:
+        self._run, self._world, self._show = run, world, show
+        self._twin = Twin.recall(run, world) if wants_plaintext(world) else None
+        self._begun = time.perf_counter()
+        self._training: dict[str, float] = defaultdict(float)
+        self._uploads: dict[str, int] = {}
+
+    def exchanged(self, worker: str, member: str, message: Message, reply: Reply, size: int) -> None:
+        """See one exchange with a member; called from the mailboxes' threads, one at a time for each worker."""
+        self._training[worker] += float(reply.notes.get("train-seconds", 0.0))
+        if any(answer.startswith(_CONTRIBUTION) for answer in reply.messages):
+            self._uploads[member] = size
+
+    def round_done(self, done: RoundDone, replica: Replica) -> None:
+        """Write the line of a settled round."""
+        outcome = done.settled.signed.outcome
+        ended = time.perf_counter()
+        seconds = ended - self._begun
+        # The busiest process's training is what the round cannot be faster than; all the rest is aggregation.
+        training = max(self._training.values(), default=0.0)
+        uploads = [self._uploads[h] for h in outcome.included if h in self._uploads]
+        line = {
+            **evaluated(self._world, replica, outcome.round),
+            "attempt": outcome.attempt,
+            "included": outcome.included,
+            "absent": reasons(done.absent),
+            "seconds": round(seconds, 4),
+            "training_seconds": round(training, 4),
+            "aggregation_seconds": round(max(0.0, seconds - training), 4),
+            "upload_bytes": sum(uploads) // len(uploads) if uploads else None,
+        }
+        self._run.append_history(line)
+        self._show(line)
+        self._twin = followed(self._twin, self._run, self._world, done.settled.signed, replica)
+        self._training.clear()
+        self._uploads.clear()
+        self._begun = time.perf_counter()
+
+
+_CONTRIBUTION = SignedContribution.prefix()
+
+
+def evaluated(world: World, replica: Replica, round_: int) -> Line:
+    """The beginning of a history line: the round, and how good the model is after it."""
+    score = world.score(replica.state.model, replica.statistics) if round_ > 0 else None
+    return {
+        "round": round_,
+        "accuracy": score.accuracy if score else None,
+        "loss": score.loss if score else None,
+    }
+
+
+def reasons(absent: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    """Why hospitals were not in a sum, as it stands in the history."""
+    return {h: {"reason": reason, "explanation": text} for h, (reason, text) in absent.items()}
+
+
+def wants_plaintext(world: World) -> bool:
+    """Whether the study asks for the comparison with plain addition."""
+    simulation = world.study.settings.simulation
+    return simulation is not None and "plaintext" in simulation.baselines
+
+
+def followed(
+    twin: Twin | None, run: RunFolder, world: World, signed: SignedOutcome, replica: Replica
+) -> Twin | None:
+    """The twin after a settled round, kept on disk."""
+    if twin is None or signed.outcome.round == 0:
+        return twin
+    after = twin.follow(run, world, signed.outcome.included, signed.outcome.round, replica.statistics)
+    if after is not twin:
+        after.keep(run)
+    return after
+
+
+def mended(run: RunFolder, world: World) -> tuple[Replica, list[Line]]:
+    """After a crash: follow the receipts again, and complete the history by them.
+
+    Returns:
+        The replica after all outcomes on disk, and one line for each of them. A line that the crash swallowed is made
+        anew, without its timings.
+    """
+    known = {line["round"]: line for line in run.history()}
+    replica, lines = world.start(), []
+    twin = Twin.recall(run, world) if wants_plaintext(world) else None
+    for signed in run.outcomes():
+        round_ = signed.outcome.round
+        replica = world.follow(replica, run.settled(round_))
+        # At most the last round is missing: its integers are still where the hospitals left them.
+        twin = followed(twin, run, world, signed, replica)
+        timings = {
+            "seconds": None,
+            "training_seconds": None,
+            "aggregation_seconds": None,
+            "upload_bytes": None,
+        }
+        lines.append(
+            known.get(round_)
+            or {
+                **evaluated(world, replica, round_),
+                "attempt": signed.outcome.attempt,
+                "included": signed.outcome.included,
+                "absent": {},
+                **timings,
+            }
+        )
+    return replica, lines

@@ -1,0 +1,163 @@
+"""The local engine with real processes: what a run leaves, and that no death of a process changes the model."""
+
+from __future__ import annotations
+
+import json
+import random
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocols.chain import check_chain
+from protocols.errors import ChainError
+from securefl.run_folder import RunFolder
+
+StartStudy = Callable[..., Any]
+
+
+def model(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+def securefl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "securefl", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_run_leaves_what_it_says(undisturbed: Path) -> None:
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["rounds"] == 25
+    assert summary["hospitals"] == 4
+    assert summary["parties"] == 3
+    assert summary["plaintext_identical"] is True
+    assert summary["accuracy"] == summary["accuracy_plaintext"]
+    assert len((undisturbed / "history.jsonl").read_text().splitlines()) == 26
+    assert (undisturbed / "study" / "study.toml").exists()
+    assert "<html" in (undisturbed / "report.html").read_text()
+
+
+def test_the_receipts_verify_with_the_pinned_keys_and_a_changed_byte_does_not(undisturbed: Path) -> None:
+    folder = RunFolder(undisturbed)
+    from securefl import consortium
+
+    keys = [m.signing_key for m in consortium.load(folder.consortium_file).parties.values()]
+    outcomes, closing = folder.outcomes(), folder.closing()
+    assert closing is not None
+    study = bytes.fromhex(folder.info()["study"])
+    check_chain(outcomes, closing, study, keys)
+    with pytest.raises(ChainError):
+        check_chain(outcomes[:-1], closing, study, keys)
+    changed = outcomes[3].outcome.model_copy(update={"total": bytes(32)})
+    outcomes[3] = outcomes[3].model_copy(update={"outcome": changed})
+    with pytest.raises(ChainError, match="round 3"):
+        check_chain(outcomes, closing, study, keys)
+
+
+def test_private_files_are_private_and_nothing_else_is_left(undisturbed: Path) -> None:
+    for folder in ("keys", "homes", "receipts"):
+        for path in (undisturbed / folder).rglob("*"):
+            allowed = 0o700 if path.is_dir() else 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == allowed, path
+    names = {path.name for path in (undisturbed / "homes").rglob("*") if path.is_file()}
+    assert names == {"memory"}  # no spooled envelope, no share, no answer outlives its round
+    assert not (undisturbed / "stop").exists()
+
+
+def test_no_private_key_and_no_seed_stands_anywhere_else(undisturbed: Path) -> None:
+    secrets = [path.read_bytes() for path in (undisturbed / "keys").rglob("*.key")]
+    assert len(secrets) == 4 * 2 + 3 * 3
+    for path in undisturbed.rglob("*"):
+        if path.is_file() and "keys" not in path.relative_to(undisturbed).parts:
+            content = path.read_bytes()
+            assert not any(secret in content for secret in secrets), path
+
+
+def test_kill_9_of_every_kind_of_process_does_not_change_the_model(
+    undisturbed: Path, start: StartStudy, heart_study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run = start(out)
+    run.wait_for_rounds(3)
+    run.kill("party-2")
+    run.wait_for_rounds(6)
+    run.kill("hospitals-1")
+    run.wait_for_rounds(10)
+    run.process.kill()
+    run.finish()
+    assert not (out / "summary.json").exists()
+    resumed = start(out, "--resume", "--workers", "1")
+    errors = resumed.finish()
+    assert resumed.process.returncode == 0, errors
+    assert model(out) == model(undisturbed)
+    assert json.loads((out / "summary.json").read_text())["plaintext_identical"] is True
+
+
+def test_status_stop_and_what_an_occupied_folder_says(
+    undisturbed: Path, start: StartStudy, heart_study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run = start(out, "--workers", "1")
+    run.wait_for_rounds(4)
+    assert json.loads(securefl("status", str(out)).stdout)["state"] == "running"
+    second = securefl("run", str(heart_study), "--out", str(out), "--overwrite")
+    assert second.returncode == 1
+    assert second.stderr == f"Error: Another run is using {out}: wait for it, or choose another --out.\n"
+    assert securefl("stop", str(out)).returncode == 0
+    run.finish()
+    assert run.process.returncode == 0
+    assert run.rounds() < 26
+    assert json.loads(securefl("status", str(out)).stdout)["state"] == "not running"
+    nothing = securefl("stop", str(out))
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
+    resumed = start(out, "--resume")
+    resumed.finish()
+    assert model(out) == model(undisturbed)
+    again = securefl("run", str(heart_study), "--out", str(out))
+    assert again.returncode == 1
+    assert "is not empty" in again.stderr
+
+
+def test_children_die_with_the_coordinator(start: StartStudy, tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.wait_for_rounds(2)
+    children = [run.child(name) for name in ("party-1", "party-2", "party-3", "hospitals-1")]
+    run.process.kill()
+    run.process.communicate()
+    for child in children:
+        for _ in range(200):
+            if not Path(f"/proc/{child}").exists():
+                break
+                time.sleep(0.05)
+        assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_9_at_any_moment(undisturbed: Path, start: StartStudy, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    chance = random.Random(11)
+    names = ["party-1", "party-2", "party-3", "hospitals-1", "hospitals-2", "coordinator"]
+    for kill in range(12):
+        run = start(out, *(["--resume"] if kill else []))
+        try:
+            run.wait_for_rounds(run.rounds() + 1)
+        except AssertionError:
+            break
+        time.sleep(chance.uniform(0, 0.3))
+        victim = chance.choice(names)
+        if victim != "coordinator":
+            run.kill(victim)
+            time.sleep(chance.uniform(0, 1.0))
+        run.process.kill()
+        run.finish()
+    last = start(out, "--resume")
+    errors = last.finish()
+    assert last.process.returncode == 0, errors
+    assert model(out) == model(undisturbed)

@@ -1,0 +1,149 @@
+"""A user's own Dataset, and how a study's Python file is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import py_compile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from securefl.data import input_shape_and_classes, load_all, load_hospital
+from securefl.data.user_module import load_function
+from securefl.errors import DataError, ModelError
+from securefl.study.schema import DataSettings
+
+NAMES = ["alpha", "beta"]
+MODULE = DataSettings(source="module", module="records.py:build")
+
+TEN_LINES = """
+import torch
+from torch.utils.data import TensorDataset
+
+def build(hospital, split):
+    count = 12 if split == "train" else 4
+    generator = torch.Generator().manual_seed(len(hospital))
+    features = torch.randn(count, 1, 6, 6, generator=generator)
+    return TensorDataset(features, torch.arange(count) % 3)
+"""
+
+
+def write(folder: Path, text: str, name: str = "records.py") -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_ten_lines_make_a_source(tmp_path: Path) -> None:
+    write(tmp_path, TEN_LINES)
+    everyone = load_all(MODULE, tmp_path, NAMES, seed=0)
+    assert list(everyone) == NAMES
+    wanted = torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(len("beta"))).numpy()
+    assert np.array_equal(everyone["beta"].train.features, wanted)
+    assert everyone["beta"].train.labels.tolist() == [0, 1, 2] * 4
+    assert len(everyone["beta"].test) == 4
+    assert input_shape_and_classes(MODULE, tmp_path, NAMES, 0) == ((1, 6, 6), 3)
+
+
+def test_declared_shape_and_classes_need_no_record(tmp_path: Path) -> None:
+    write(
+        tmp_path, "SHAPE = (3, 8)\nCLASSES = 2\ndef build(hospital, split):\n    raise OSError('no disk')\n"
+    )
+    assert input_shape_and_classes(MODULE, tmp_path, NAMES, 0) == ((3, 8), 2)
+    with pytest.raises(DataError, match="hospital alpha, train records: the dataset fails: OSError: no disk"):
+        load_hospital(MODULE, tmp_path, "alpha", NAMES, 0)
+
+
+def test_records_must_be_as_declared(tmp_path: Path) -> None:
+    for declared in ("SHAPE = (1, 5, 5)", "CLASSES = 2"):
+        write(tmp_path, declared + TEN_LINES)
+        with pytest.raises(DataError, match="correct the one or the other"):
+            load_hospital(MODULE, tmp_path, "alpha", NAMES, 0)
+    for declared in ("SHAPE = [1, 6, 6]", "CLASSES = 1"):
+        write(tmp_path, declared + TEN_LINES)
+        with pytest.raises(DataError, match="must be"):
+            input_shape_and_classes(MODULE, tmp_path, NAMES, 0)
+
+
+def test_random_transforms_repeat_and_leave_the_generator_alone(tmp_path: Path) -> None:
+    write(tmp_path, TEN_LINES.replace(", generator=generator", ""))
+    before = torch.random.get_rng_state()
+    first, again = (load_hospital(MODULE, tmp_path, "alpha", NAMES, seed=3) for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert np.array_equal(first.train.features, again.train.features)
+    other = load_hospital(MODULE, tmp_path, "alpha", NAMES, seed=4)
+    assert not np.array_equal(first.train.features, other.train.features)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("    return []", "the dataset is empty"),
+        ("    return [([1.0], 0), ([1.0, 2.0], 1)]", "all features must have one shape"),
+        ("    return [([1.0], [0, 1])]", "each label must be one integer"),
+        ("    return [([float('nan')], 0)]", "NaN"),
+        ("    return [([1.0], -1)]", "labels must be 0 or more"),
+        ("    return [([1.0], 0.5)]", "labels must be one integer"),
+        ("    return 5", "the dataset fails: TypeError"),
+        ("    return [([1.0], 0)] if split == 'train' else [([1.0, 2.0], 0)]", "must have one shape"),
+        ("    return [([1.0], 0)]", "the same label"),
+    ],
+)
+def test_bad_datasets_are_refused(tmp_path: Path, body: str, says: str) -> None:
+    write(tmp_path, f"def build(hospital, split):\n{body}\n")
+    with pytest.raises(DataError, match=says):
+        load_hospital(MODULE, tmp_path, "alpha", ["alpha"], 0)
+
+
+def test_dataclasses_in_the_file_work(tmp_path: Path) -> None:
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n"
+    write(tmp_path, text + "def build():\n    return A(3)\n")
+    assert load_function(tmp_path, "records.py:build", DataError)().x == 3
+
+
+def test_the_file_must_be_in_the_study(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    write(tmp_path, "def build():\n    pass\n", "outside.py")
+    (study / "link.py").symlink_to(tmp_path / "outside.py")
+    for reference in ("../outside.py:build", "link.py:build"):
+        with pytest.raises(DataError, match="lies outside the study folder"):
+            load_function(study, reference, DataError)
+
+
+def test_what_a_file_can_have_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        load_function(tmp_path, "model.py:build", ModelError)
+    write(tmp_path, "def build(:\n", "model.py")
+    with pytest.raises(ModelError, match="fails when it is loaded: SyntaxError"):
+        load_function(tmp_path, "model.py:build", ModelError)
+    write(tmp_path, "1 / 0", "model.py")
+    with pytest.raises(ModelError, match="fails when it is loaded: ZeroDivisionError"):
+        load_function(tmp_path, "model.py:build", ModelError)
+    write(tmp_path, "build = 5", "model.py")
+    with pytest.raises(ModelError, match="has no function build"):
+        load_function(tmp_path, "model.py:build", ModelError)
+
+
+def test_cached_bytecode_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = tmp_path / "records.py"
+    write(tmp_path, "def build():\n    return 'bad!'\n")
+    py_compile.compile(str(path))
+    stamp = path.stat()
+    write(tmp_path, "def build():\n    return 'good'\n")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    # The control: Python's own import takes the bytecode of the earlier text, of the same size and time.
+    spec = importlib.util.spec_from_file_location("stock", path)
+    assert spec is not None
+    assert spec.loader is not None
+    stock = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stock)
+    assert stock.build() == "bad!"
+    assert load_function(tmp_path, "records.py:build", DataError)() == "good"
+
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    write(clean, TEN_LINES)
+    load_function(clean, "records.py:build", DataError)
+    assert [entry.name for entry in clean.iterdir()] == ["records.py"]

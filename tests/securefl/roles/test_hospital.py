@@ -1,0 +1,207 @@
+"""A hospital: what it refuses before it trains, and that the same question gets the same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from protocols.contribution import check_signature, sign
+from securefl.errors import RefusedError
+from securefl.roles.hospital import HospitalMachine
+from securefl.roles.messages import (
+    Accepted,
+    Announcement,
+    Behind,
+    Declined,
+    Refusal,
+    Settled,
+    SignedContribution,
+    StatusRequest,
+)
+
+HOSPITAL = "va"
+
+
+@pytest.fixture
+def stage(theatre, tmp_path):
+    return theatre.stage(theatre.cast(), tmp_path)
+
+
+def announced(stage, round_=1):
+    """The hospital's announcement; it has not seen it, but all that went before."""
+    message = stage.capture(Announcement, round_)[HOSPITAL]
+    stage.run(until=lambda: not stage.moves())
+    return message
+
+
+@pytest.fixture
+def announcement(stage):
+    return announced(stage)
+
+
+@pytest.fixture(scope="module")
+def waiting(theatre, tmp_path_factory):
+    """A stage before the hospital's announcement; refusals leave it as it is, so that tests share it."""
+    stage = theatre.stage(theatre.cast(), tmp_path_factory.mktemp("waiting"))
+    return stage, announced(stage)
+
+
+def changed(record, **fields):
+    return record.model_copy(update=fields)
+
+
+def reason(stage, message):
+    """The code of the refusal; nothing was trained and nothing written."""
+    before, calls = dict(stage.store(HOSPITAL)), stage.trainers[HOSPITAL].calls
+    answer = stage.ask(HOSPITAL, message)
+    assert isinstance(answer, Refusal), answer
+    assert (answer.member, answer.about) == (HOSPITAL, type(message).kind)
+    assert dict(stage.store(HOSPITAL)) == before
+    assert stage.trainers[HOSPITAL].calls == calls
+    return answer.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("other-study", {"study": bytes(32)}),
+        ("other-round", {"round": 9}),
+        ("other-round", {"purpose": "statistics"}),
+        ("other-encoding", {"width": 16}),
+        ("other-chain", {"previous": bytes(32)}),
+        ("other-chain", {"round": 0, "purpose": "statistics", "width": 64}),
+    ],
+)
+def test_an_announcement_of_another_round_is_refused(waiting, code, fields):
+    stage, announcement = waiting
+    assert reason(stage, changed(announcement, context=changed(announcement.context, **fields))) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("other-model", {"model": bytes(32)}),
+        ("unknown-hospital", {"cohort": ["charite", "nobody", HOSPITAL]}),
+        ("unknown-hospital", {"cohort": [HOSPITAL, "charite"]}),
+        ("too-few-hospitals", {"cohort": [HOSPITAL]}),
+        ("not-in-cohort", {"cohort": ["charite", "st-anna"]}),
+        ("other-parties", {"keys": []}),
+    ],
+)
+def test_an_announcement_of_another_model_or_cohort_is_refused(waiting, code, fields):
+    stage, announcement = waiting
+    assert reason(stage, changed(announcement, **fields)) == code
+
+
+def test_every_partys_key_must_be_there_once_in_order(stage, announcement):
+    one, two, three = announcement.keys
+    for keys in ([one, two], [two, one, three], [one, two, two], [one, two, three, three]):
+        assert reason(stage, changed(announcement, keys=keys)) == "other-parties"
+
+
+def test_keys_that_the_pinned_keys_did_not_sign_are_refused(stage, announcement):
+    one, two, three = announcement.keys
+    context = changed(announcement.context, attempt=7).digest()
+    other_context = changed(three, key=changed(three.key, context=context))
+    for code, bad in (
+        ("key-not-pinned", changed(three, signature=two.signature)),
+        ("key-not-pinned", changed(three, key=changed(three.key, public=two.key.public))),
+        ("key-not-pinned", changed(three, signature=sign(three.key, stage.cast.keys["party-1"].signing))),
+        ("other-key", other_context),
+    ):
+        assert reason(stage, changed(announcement, keys=[one, two, bad])) == code
+    assert isinstance(stage.ask(HOSPITAL, announcement), SignedContribution)
+
+
+def test_a_wrong_size_is_refused(stage, announcement):
+    answer = stage.ask(HOSPITAL, changed(announcement, context=changed(announcement.context, size=99)))
+    # The keys are those of the real context: this is found first.
+    assert answer.reason == "other-key"
+    context = changed(announcement.context, size=99)
+    keys = [changed(k.key, context=context.digest()) for k in announcement.keys]
+    signed = [
+        changed(old, key=key, signature=sign(key, stage.cast.keys[key.party].signing))
+        for old, key in zip(announcement.keys, keys, strict=True)
+    ]
+    answer = stage.ask(HOSPITAL, changed(announcement, context=context, keys=signed))
+    assert (answer.reason, "answer" in stage.store(HOSPITAL)) == ("other-size", False)
+
+
+def test_the_contribution_is_signed_over_its_envelopes(stage, announcement):
+    answer = stage.ask(HOSPITAL, announcement)
+    check_signature(answer.contribution, stage.cast.terms.hospitals[HOSPITAL], answer.signature)
+    assert answer.contribution.context == announcement.context.digest()
+    assert len(answer.envelopes) == len(stage.cast.terms.parties)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_same_announcement_gets_the_same_bytes_without_training_again(stage, announcement, restarted):
+    first = stage.ask(HOSPITAL, announcement)
+    if restarted:
+        stage.lose(HOSPITAL)
+    calls = stage.trainers[HOSPITAL].calls
+    assert stage.ask(HOSPITAL, announcement) == first
+    assert stage.trainers[HOSPITAL].calls == calls
+
+
+def test_another_attempt_gets_fresh_shares(stage, announcement):
+    first = stage.ask(HOSPITAL, announcement)
+    smaller = changed(announcement, cohort=announcement.cohort[1:])
+    second = stage.ask(HOSPITAL, smaller)
+    assert not set(first.envelopes) & set(second.envelopes)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e6])
+def test_an_update_that_cannot_be_encoded_is_declined(theatre, tmp_path, bad):
+    update = np.zeros(theatre.size)
+    update[5] = bad
+    stage = theatre.stage(theatre.cast(), tmp_path, faults={HOSPITAL: {1: update}})
+    announcement = announced(stage)
+    answer = stage.ask(HOSPITAL, announcement)
+    assert isinstance(answer, Declined)
+    assert (answer.context, answer.reason) == (announcement.context.digest(), "update-not-encodable")
+    assert "entry" in answer.explanation
+    assert "answer" not in stage.store(HOSPITAL)
+
+
+def test_a_hospital_that_lacks_outcomes_says_where_it_is(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.tamper = lambda _s, to, m: None if to == HOSPITAL and isinstance(m, Settled) else m
+    announcement = announced(stage)
+    assert stage.ask(HOSPITAL, announcement) == Behind(hospital=HOSPITAL, round=0)
+    assert stage.ask(HOSPITAL, stage.recall(0)) == Accepted(member=HOSPITAL, round=0)
+    assert isinstance(stage.ask(HOSPITAL, announcement), SignedContribution)
+
+
+def test_outcomes_that_do_not_continue_the_chain_are_refused(stage, announcement):
+    settled = stage.recall(0)
+    assert stage.ask(HOSPITAL, settled) == Accepted(member=HOSPITAL, round=0)
+    outcome = changed(settled.signed.outcome, round=1, previous=settled.signed.outcome.digest())
+
+    def signed(outcome):
+        signatures = [sign(outcome, stage.cast.keys[p].signing) for p in stage.cast.terms.parties]
+        return Settled(
+            signed=changed(settled.signed, outcome=outcome, signatures=signatures), total=settled.total
+        )
+
+    assert reason(stage, signed(changed(outcome, previous=bytes(32)))) == "other-chain"
+    assert reason(stage, signed(changed(outcome, round=2))) == "other-chain"
+    assert reason(stage, signed(outcome)) == "other-round"  # statistics, again
+    assert reason(stage, changed(signed(outcome), total=bytes(len(settled.total)))) == "other-chain"
+    forged = signed(outcome)
+    forged = changed(forged, signed=changed(forged.signed, signatures=forged.signed.signatures[:2]))
+    assert reason(stage, forged) == "other-chain"
+
+
+def test_other_messages_are_refused(stage):
+    assert reason(stage, StatusRequest(study=b"")) == "unexpected"
+
+
+def test_the_memory_of_another_study_is_refused(stage, theatre):
+    stage.run()
+    other = theatre.cast(3, 3, 3)
+    with pytest.raises(RefusedError, match="another study"):
+        HospitalMachine(
+            HOSPITAL, other.terms, other.keys[HOSPITAL].signing, theatre.trainer(HOSPITAL),
+            other.study.settings.server, theatre.trainable, stage.store(HOSPITAL),
+        )  # fmt: skip

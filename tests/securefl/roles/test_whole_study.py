@@ -1,0 +1,66 @@
+"""A whole study on the stage: the model is plain averaging, whatever the order of the mail."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from protocols.chain import check_chain
+from protocols.mesh import in_process_meshes
+
+
+@pytest.mark.parametrize(("hospitals", "parties", "width"), [(2, 2, 16), (4, 3, 32), (5, 2, 64)])
+def test_a_study_ends_with_plain_averaging(theatre, tmp_path, hospitals, parties, width):
+    cast = theatre.cast(hospitals, parties, 3, width)
+    stage = theatre.stage(cast, tmp_path).run()
+    everyone = set(cast.terms.hospitals)
+    assert np.array_equal(stage.model, theatre.expected(cast, [everyone] * 3))
+    assert [done.settled.signed.outcome.included for done in stage.done] == [sorted(everyone)] * 4
+    assert all(done.absent == {} for done in stage.done)
+
+
+def test_the_statistics_are_the_sums_of_the_hospitals(theatre, tmp_path):
+    cast = theatre.cast()
+    stage = theatre.stage(cast, tmp_path).run()
+    vectors = [theatre.trainer(name).statistics() for name in cast.terms.hospitals]
+    assert np.array_equal(stage.coordinator.replica.statistics, np.sum(vectors, axis=0))
+
+
+def test_the_receipts_verify_to_the_closing_record(theatre, tmp_path):
+    cast = theatre.cast()
+    stage = theatre.stage(cast, tmp_path).run()
+    parties = list(cast.terms.parties.values())
+    check_chain(stage.outcomes(), stage.finished.closing, cast.terms.study, parties)
+    closing = stage.finished.closing.closing
+    assert (closing.rounds, closing.model) == (3, stage.coordinator.replica.state.digest())
+
+
+def test_every_role_computes_the_same_replica(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path).run()
+    while moves := stage.moves():
+        moves[0]()
+    stores = [stage.store(name)["memory"] for name in stage.cast.terms.hospitals]
+    assert stores == [stage.coordinator.replica.to_bytes()] * len(stores)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_order_of_the_mail_gives_the_same_bytes(theatre, tmp_path, seed):
+    cast = theatre.cast(3, 3, 1)
+    first = theatre.stage(cast, tmp_path / "in-order").run()
+    other = theatre.stage(cast, tmp_path / "drawn", seed=seed).run()
+    assert other.coordinator.replica.state.digest() == first.coordinator.replica.state.digest()
+    assert [d.settled.total for d in other.done] == [d.settled.total for d in first.done]
+    assert [d.settled.signed.outcome.included for d in other.done] == [sorted(cast.terms.hospitals)] * 2
+
+
+def test_the_shipped_committee_gives_the_oracles_model(theatre, tmp_path):
+    cast = theatre.cast(3, 2, 1)
+    before = threading.active_count()
+    meshes = in_process_meshes(2)
+    stage = theatre.stage(cast, tmp_path, meshes=meshes).run()
+    assert np.array_equal(stage.model, theatre.expected(cast, [set(cast.terms.hospitals)]))
+    for mesh in meshes:
+        mesh.close()
+    assert threading.active_count() <= before + 4

@@ -1,0 +1,74 @@
+"""New study folders load as they are, and explain every key."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from securefl.errors import StudyError
+from securefl.study import Study, folder
+from securefl.study.template import make_study
+
+TEMPLATES = ["mnist", "fed-heart", "own-data"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_new_study_loads(tmp_path, template):
+    make_study(tmp_path / "new", template)
+    study = Study.load(tmp_path / "new")
+    assert study.simulation
+    assert study.settings.data.source == {"mnist": "mnist-5k", "own-data": "module"}.get(template, template)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_known_key_is_explained(tmp_path, template):
+    make_study(tmp_path / "new", template)
+    text = (tmp_path / "new" / "study.toml").read_text()
+    reference = text[text.index("# Every key") :]
+    for table in (
+        [],
+        ["data"],
+        ["data", "partition"],
+        ["training"],
+        ["training", "schedule"],
+        ["cohort"],
+        ["model"],
+    ):
+        for key in folder.known_keys(table):
+            assert f"#   {key}" in reference or f"# [{'.'.join([*table, key])}]" in reference, key
+    assert "PydanticUndefined" not in text
+
+
+def test_the_explained_defaults_are_the_defaults(tmp_path):
+    make_study(tmp_path / "new", "fed-heart")
+    settings = Study.load(tmp_path / "new").settings
+    table, seen = settings, 0
+    for line in (tmp_path / "new" / "study.toml").read_text().splitlines():
+        if line.startswith("# ["):
+            table = settings
+            for part in line.strip("# []").split("."):
+                table = getattr(table, part)
+        elif line.startswith("#   ") and " = " in line.split("  - ")[0]:
+            key, value = line[4:].split("  - ")[0].split(" = ")
+            default = type(table).model_fields[key].default
+            assert tomllib.loads(f"x = {value}")["x"] == default, key
+            seen += 1
+    assert seen > 30
+
+
+def test_own_data_is_a_dataset_of_ten_lines(tmp_path):
+    make_study(tmp_path / "new", "own-data")
+    assert (tmp_path / "new" / "data.py").read_text().count("\n") <= 12
+    study = Study.load(tmp_path / "new")
+    assert list(study.files) == ["data.py", "study.toml"]
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(StudyError, match="is not empty: choose another folder"):
+            make_study(place, "mnist")
+    with pytest.raises(StudyError, match="There is no template mnits: there are mnist, fed-heart, own-data"):
+        make_study(tmp_path / "new", "mnits")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
