@@ -66,7 +66,9 @@ def decode(data: bytes) -> Any:
         EncodingError: ``data`` is not CBOR, is followed by further bytes, or is not the canonical encoding.
     """
     try:
-        value = cbor2.loads(data, semantic_decoders=_NO_TAGS, allow_indefinite=False, allow_duplicate_keys=False)
+        value = cbor2.loads(
+            data, semantic_decoders=_NO_TAGS, allow_indefinite=False, allow_duplicate_keys=False
+        )
         _check_plain(value)
         again = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
@@ -116,7 +118,12 @@ class Record(BaseModel):
     @classmethod
     def from_value(cls, value: Any) -> Self:
         """Read a record of this kind from an already decoded ``[kind, fields]``."""
-        if not (isinstance(value, list) and len(value) == 2 and value[0] == cls.kind and isinstance(value[1], dict)):
+        if not (
+            isinstance(value, list)
+            and len(value) == 2
+            and value[0] == cls.kind
+            and isinstance(value[1], dict)
+        ):
             raise EncodingError(f"These bytes are not a {cls.kind}.")
         try:
             return cls.model_validate(value[1])

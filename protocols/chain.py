@@ -86,7 +86,9 @@ def total_digest(total: bytes) -> bytes:
     return hashlib.sha256(total).digest()
 
 
-def check_link(signed: SignedOutcome, study: bytes, previous: bytes, round_: int, parties: Sequence[bytes]) -> None:
+def check_link(
+    signed: SignedOutcome, study: bytes, previous: bytes, round_: int, parties: Sequence[bytes]
+) -> None:
     """Check that an outcome continues the chain.
 
     Args:
@@ -126,7 +128,9 @@ def check_chain(
         previous, count = signed.outcome.digest(), count + 1
     end = closing.closing
     if (end.study, end.rounds, end.last) != (study, count, previous):
-        raise ChainError(f"The closing record does not close these {count} outcomes: some are missing or changed.")
+        raise ChainError(
+            f"The closing record does not close these {count} outcomes: some are missing or changed."
+        )
     try:
         check_signatures(end, parties, closing.signatures)
     except (SignatureError, EncodingError) as error:

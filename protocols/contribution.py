@@ -153,6 +153,8 @@ def check_signature(record: Record, public: bytes, signature: bytes) -> None:
 def check_signatures(record: Record, publics: Sequence[bytes], signatures: Sequence[bytes]) -> None:
     """Raise SignatureError unless there is one valid signature for each key, in order."""
     if len(publics) != len(signatures):
-        raise SignatureError(f"This {type(record).kind} needs {len(publics)} signatures and has {len(signatures)}.")
+        raise SignatureError(
+            f"This {type(record).kind} needs {len(publics)} signatures and has {len(signatures)}."
+        )
     for public, signature in zip(publics, signatures, strict=True):
         check_signature(record, public, signature)

@@ -91,7 +91,9 @@ class SealingKey:
         try:
             return bytes(_suite().decrypt(envelope, self._key, binding.to_bytes()))
         except (InvalidTag, ValueError) as error:
-            raise SealError(f"The envelope from {binding.sender} to {binding.recipient} does not open.") from error
+            raise SealError(
+                f"The envelope from {binding.sender} to {binding.recipient} does not open."
+            ) from error
 
 
 def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:

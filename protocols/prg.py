@@ -48,7 +48,9 @@ class Stream:
     def __init__(self, seed: bytes, label: str, context: bytes) -> None:
         if len(seed) != SEED_BYTES:
             raise EncodingError(f"A seed has {SEED_BYTES} bytes, this one has {len(seed)}.")
-        key = HKDF(SHA256(), length=32, salt=None, info=encode(["securefl-prg-1", label, context])).derive(seed)
+        key = HKDF(SHA256(), length=32, salt=None, info=encode(["securefl-prg-1", label, context])).derive(
+            seed
+        )
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
         self._drawn = 0
 
@@ -56,7 +58,9 @@ class Stream:
         """Overwrite a writable, contiguous buffer of bytes with the next keystream bytes."""
         self._drawn += len(out)
         if self._drawn > _MAX_BYTES:
-            raise EncodingError("One seed is asked for more than 2^36 bytes: split the vector over several seeds.")
+            raise EncodingError(
+                "One seed is asked for more than 2^36 bytes: split the vector over several seeds."
+            )
         # Encrypting zeros in cache-sized pieces gives the keystream without a second large buffer.
         for start in range(0, len(out), _BLOCK):
             piece = out[start : start + _BLOCK]
@@ -87,6 +91,10 @@ def width_of(vector: RingVector) -> int:
         EncodingError: not a vector over one of our rings, but of floats, of signed integers, or empty.
     """
     width = 8 * vector.dtype.itemsize
-    if vector.ndim != 1 or vector.size < 1 or vector.dtype not in (np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8")):
+    if (
+        vector.ndim != 1
+        or vector.size < 1
+        or vector.dtype not in (np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8"))
+    ):
         raise EncodingError(f"This is not a vector over Z_2^w: {vector.dtype}{vector.shape}.")
     return width

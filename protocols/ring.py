@@ -106,7 +106,9 @@ class Encoding:
         return out.view(ring_dtype(self.width))
 
     def _check(self, scaled: NDArray[np.float64]) -> None:
-        largest = max(float(scaled.max()), -float(scaled.min()))  # NumPy's max and min are NaN if any entry is
+        largest = max(
+            float(scaled.max()), -float(scaled.min())
+        )  # NumPy's max and min are NaN if any entry is
         if math.isnan(largest):
             raise EncodingError("The vector has an entry that is not a number.")
         if largest > self.limit:

@@ -58,7 +58,9 @@ def share(x: RingVector, parties: int, vector_holder: int, context: bytes) -> li
     """
     width_of(x)
     if parties < 2 or not 0 <= vector_holder < parties:
-        raise EncodingError("A vector is shared among at least two parties, one of which holds the explicit share.")
+        raise EncodingError(
+            "A vector is shared among at least two parties, one of which holds the explicit share."
+        )
     seeds = {party: new_seed() for party in range(parties) if party != vector_holder}
     # One buffer from mask to envelope: for a large model a fresh copy costs more than the arithmetic.
     explicit = bytearray(x.nbytes + 1)

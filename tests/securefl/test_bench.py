@@ -1,0 +1,26 @@
+"""The benchmark runs the real round, and says what it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from securefl.bench import measure_round
+
+SAID = {"client_cpu_ms", "party_cpu_ms", "plaintext_cpu_ms", "upload_bytes", "upload_ratio", "party_peak_mib"}
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_a_round_is_measured(width: int) -> None:
+    figures = measure_round(parameters=20_000, hospitals=4, parties=3, width=width, repeats=1)
+    assert set(figures) >= SAID
+    assert figures["upload_bytes"] >= 20_000 * width // 8
+    assert figures["upload_ratio"] == pytest.approx(figures["upload_bytes"] / 80_000, abs=1e-4)
+    assert figures["client_cpu_ms"] > 0
+
+
+def test_a_partys_memory_does_not_grow_with_the_hospitals() -> None:
+    few = measure_round(parameters=300_000, hospitals=3, parties=2, width=32, repeats=1)["party_peak_mib"]
+    many = measure_round(parameters=300_000, hospitals=24, parties=2, width=32, repeats=1)["party_peak_mib"]
+    one_update = 4 * 300_000 / 2**20
+    assert many < few + one_update  # holding all would take 21 more
+    assert many < 8 * one_update
