@@ -14,8 +14,12 @@ from typing import Any
 
 import pytest
 
+import securefl
 from protocols.chain import check_chain
 from protocols.errors import ChainError
+from securefl import consortium
+from securefl.cli.app import status, stop
+from securefl.errors import RunError
 from securefl.run_folder import RunFolder
 
 StartStudy = Callable[..., Any]
@@ -23,12 +27,6 @@ StartStudy = Callable[..., Any]
 
 def model(out: Path) -> bytes:
     return (out / "model.safetensors").read_bytes()
-
-
-def securefl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "securefl", *arguments], capture_output=True, text=True, timeout=120
-    )
 
 
 def test_a_run_leaves_what_it_says(undisturbed: Path) -> None:
@@ -45,8 +43,6 @@ def test_a_run_leaves_what_it_says(undisturbed: Path) -> None:
 
 def test_the_receipts_verify_with_the_pinned_keys_and_a_changed_byte_does_not(undisturbed: Path) -> None:
     folder = RunFolder(undisturbed)
-    from securefl import consortium
-
     keys = [m.signing_key for m in consortium.load(folder.consortium_file).parties.values()]
     outcomes, closing = folder.outcomes(), folder.closing()
     assert closing is not None
@@ -79,63 +75,69 @@ def test_no_private_key_and_no_seed_stands_anywhere_else(undisturbed: Path) -> N
             assert not any(secret in content for secret in secrets), path
 
 
-def test_kill_9_of_every_kind_of_process_does_not_change_the_model(
-    undisturbed: Path, start: StartStudy, heart_study: Path, tmp_path: Path
+def test_killed_stopped_and_resumed_a_study_ends_with_the_same_model(
+    undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    run = start(out)
-    run.wait_for_rounds(3)
-    run.kill("party-2")
-    run.wait_for_rounds(6)
-    run.kill("hospitals-1")
-    run.wait_for_rounds(10)
-    run.process.kill()
-    run.finish()
+    first = start(out)
+    first.wait_for_rounds(2)
+    with pytest.raises(RunError, match="Another run is using"), RunFolder(out).locked():
+        pass
+    first.kill("party-2")
+    first.wait_for_rounds(5)
+    first.kill("hospitals-1")
+    first.wait_for_rounds(7)
+    status(out)
+    stop(out)
+    errors = first.finish()
+    assert first.process.returncode == 0, errors
+    assert 7 <= first.rounds() < 25
     assert not (out / "summary.json").exists()
-    resumed = start(out, "--resume", "--workers", "1")
-    errors = resumed.finish()
-    assert resumed.process.returncode == 0, errors
+    with pytest.raises(RunError, match="there is nothing to stop"):
+        stop(out)
+
+    second = start(out, "--resume")
+    second.wait_for_rounds(first.rounds() + 3)
+    children = [second.child(name) for name in ("party-1", "party-2", "party-3", "hospitals-1")]
+    second.process.kill()
+    second.finish()
+    for child in children:
+        ended_within(child, seconds=10)
+
+    third = start(out, "--resume", "--workers", "1")
+    errors = third.finish()
+    assert third.process.returncode == 0, errors
     assert model(out) == model(undisturbed)
     assert json.loads((out / "summary.json").read_text())["plaintext_identical"] is True
 
 
-def test_status_stop_and_what_an_occupied_folder_says(
-    undisturbed: Path, start: StartStudy, heart_study: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    run = start(out, "--workers", "1")
-    run.wait_for_rounds(4)
-    assert json.loads(securefl("status", str(out)).stdout)["state"] == "running"
-    second = securefl("run", str(heart_study), "--out", str(out), "--overwrite")
-    assert second.returncode == 1
-    assert second.stderr == f"Error: Another run is using {out}: wait for it, or choose another --out.\n"
-    assert securefl("stop", str(out)).returncode == 0
-    run.finish()
-    assert run.process.returncode == 0
-    assert run.rounds() < 26
-    assert json.loads(securefl("status", str(out)).stdout)["state"] == "not running"
-    nothing = securefl("stop", str(out))
-    assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
-    resumed = start(out, "--resume")
-    resumed.finish()
-    assert model(out) == model(undisturbed)
-    again = securefl("run", str(heart_study), "--out", str(out))
+def test_a_finished_run_is_not_run_over(undisturbed: Path, heart_study: Path) -> None:
+    before = model(undisturbed)
+    again = subprocess.run(
+        [sys.executable, "-m", "securefl", "run", str(heart_study), "--out", str(undisturbed)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert again.returncode == 1
-    assert "is not empty" in again.stderr
+    message = f"Error: {undisturbed} is not empty: choose another --out, or add --resume or --overwrite.\n"
+    assert again.stderr == message
+    assert model(undisturbed) == before
 
 
-def test_children_die_with_the_coordinator(start: StartStudy, tmp_path: Path) -> None:
-    run = start(tmp_path / "run")
-    run.wait_for_rounds(2)
-    children = [run.child(name) for name in ("party-1", "party-2", "party-3", "hospitals-1")]
-    run.process.kill()
-    run.process.communicate()
-    for child in children:
-        for _ in range(200):
-            if not Path(f"/proc/{child}").exists():
-                break
-                time.sleep(0.05)
-        assert not Path(f"/proc/{child}").exists()
+def test_a_result_is_read_back(undisturbed: Path) -> None:
+    result = securefl.load_result(undisturbed)
+    assert result.finished
+    assert result.summary == json.loads((undisturbed / "summary.json").read_text())
+    assert [line["round"] for line in result.history] == list(range(26))
+    assert "federated, secure" in result._repr_html_()
+
+
+def ended_within(process: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
