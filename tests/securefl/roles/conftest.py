@@ -268,9 +268,12 @@ class Fuse:
     role: str = ""
     at: int = -1
     steps: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    writes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def step(self, role: str) -> None:
+    def step(self, role: str, write: bool = False) -> None:
         now = self.steps[role]
+        if write:
+            self.writes[role].append(now)
         self.steps[role] += 1
         if (role, now) == (self.role, self.at):
             raise Crash
@@ -342,11 +345,11 @@ class Stage:
     # -- who is there --------------------------------------------------------------------------------------------
 
     def store(self, role: str) -> WatchedStore:
-        return WatchedStore(self.folder / role, lambda: self._step(role), self.written)
+        return WatchedStore(self.folder / role, lambda: self._step(role, write=True), self.written)
 
-    def _step(self, role: str) -> None:
+    def _step(self, role: str, write: bool = False) -> None:
         for fuse in self.fuses:
-            fuse.step(role)
+            fuse.step(role, write)
 
     def _restart_all(self) -> None:
         self.mail: dict[str, deque[bytes]] = {name: deque() for name in self.members}

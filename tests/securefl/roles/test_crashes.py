@@ -19,31 +19,44 @@ def check_honest(stage, expected):
     assert included == [sorted(stage.cast.terms.hospitals)] * len(included)
 
 
-def steps(theatre, tmp_path, seed=None):
-    """How many places there are to kill each role."""
+def counted(theatre, tmp_path):
+    """A run in which nobody is killed, to count where everybody could be."""
     fuse = theatre.fuse()
-    theatre.stage(theatre.cast(HOSPITALS, PARTIES, ROUNDS), tmp_path, seed=seed, fuses=[fuse]).run()
-    return dict(fuse.steps)
+    theatre.stage(theatre.cast(HOSPITALS, PARTIES, ROUNDS), tmp_path / "count", fuses=[fuse]).run()
+    return fuse
 
 
-ROLES = ["coordinator", "coordinator alone", "party-1", "party-2", "st-anna", "va"]
-EVERY = [pytest.param(role, 1, marks=pytest.mark.slow) for role in ROLES]
-SOME = [("coordinator", 8), ("coordinator alone", 17), ("party-1", 4), ("party-2", 11), ("st-anna", 1)]
-
-
-@pytest.mark.parametrize(("role", "stride"), [*SOME, *EVERY])
-def test_a_role_killed_at_any_step(theatre, tmp_path, role, stride):
+def check_kills(theatre, tmp_path, role, places, together=True):
+    """Kill a role at each of these steps, each in a run of its own."""
     cast = theatre.cast(HOSPITALS, PARTIES, ROUNDS)
     expected = theatre.expected(cast, [set(cast.terms.hospitals)] * ROUNDS)
-    name = role.split()[0]
-    count = steps(theatre, tmp_path / "count")[name]
-    assert count >= 10
-    for at in range(count - 1, -1, -stride):
-        fuse = theatre.fuse(name, at)
-        stage = theatre.stage(cast, tmp_path / str(at), fuses=[fuse], together="alone" not in role).run()
-        # The very last step comes after the study's end.
-        assert stage.crashes == 1 or at == count - 1, f"not killed at step {at}"
+    for at in places:
+        fuse = theatre.fuse(role, at)
+        stage = theatre.stage(cast, tmp_path / str(at), fuses=[fuse], together=together).run()
+        assert stage.crashes == 1, f"{role} was not killed at step {at}"
         check_honest(stage, expected)
+
+
+@pytest.mark.parametrize("role", ["coordinator", "party-1", "st-anna"])
+def test_a_role_killed_before_any_write(theatre, tmp_path, role):
+    places = counted(theatre, tmp_path).writes[role]
+    assert len(places) >= 4
+    check_kills(theatre, tmp_path, role, places)
+
+
+def test_a_coordinator_killed_while_the_others_live_on(theatre, tmp_path):
+    places = counted(theatre, tmp_path).writes["coordinator"]
+    check_kills(theatre, tmp_path, "coordinator", places, together=False)
+
+
+EVERYBODY = [(role, True) for role in ("coordinator", "party-1", "party-2", "st-anna", "va")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "together"), [*EVERYBODY, ("coordinator", False)])
+def test_a_role_killed_at_any_step(theatre, tmp_path, role, together):
+    # The very last step comes after the study's end.
+    check_kills(theatre, tmp_path, role, range(counted(theatre, tmp_path).steps[role] - 1), together)
 
 
 @pytest.mark.parametrize("seed", range(10))
