@@ -30,19 +30,25 @@ class _NoTags(dict[int, Any]):
 _NO_TAGS = _NoTags()
 
 
+_LEAVES = (str, bytes, float, bool, type(None))
+
+
 def _check_plain(value: Any) -> None:
-    if isinstance(value, (list, tuple)):
-        for entry in value:
-            _check_plain(entry)
-    elif isinstance(value, dict):
-        for key, entry in value.items():
-            if not isinstance(key, str):
-                raise TypeError("a map's keys are strings")
-            _check_plain(entry)
-    elif isinstance(value, int):
+    kind = type(value)
+    if kind in _LEAVES:
+        return
+    if kind is int:
         if not -(2**64) <= value < 2**64:
             raise ValueError("an integer has at most 64 bits and a sign")
-    elif not (value is None or isinstance(value, (float, str, bytes))):
+    elif kind is dict:
+        for key, entry in value.items():
+            if type(key) is not str:
+                raise TypeError("a map's keys are strings")
+            _check_plain(entry)
+    elif kind is list or kind is tuple:
+        for entry in value:
+            _check_plain(entry)
+    else:
         raise TypeError("not a plain value")
 
 

@@ -25,7 +25,10 @@ def write(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> Non
         EngineError: the disk is full or the folder cannot be written; what stood there before is unchanged.
     """
     _replace(path, data, mode, os.fsync)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
 
 
 def replace(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> None:

@@ -29,8 +29,8 @@ def leave(folder: Path, hospital: str, round_: int, encoded: NDArray[np.int64]) 
     Args:
         encoded: (D,) the integers that enter the ring.
     """
-    tensors = {"round": np.array([round_], dtype=np.int64), "encoded": encoded}
-    durable.replace(folder / f"{hospital}.safetensors", save(tensors))
+    durable.replace(_place(folder, hospital, round_), save({"encoded": encoded}))
+    _place(folder, hospital, round_ - 1).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Twin:
 
     def follow(self, run: RunFolder, world: World, included: list[str], round_: int, statistics: Any) -> Twin:
         """After one more round; this twin again if a hospital's integers of that round are not there."""
-        found = [_encoded(run.clear / f"{hospital}.safetensors", round_) for hospital in included]
-        known = [values for values in found if values is not None]
-        if len(known) < len(included) or self.state.round != round_ - 1:
+        found = [_place(run.clear, hospital, round_) for hospital in included]
+        if self.state.round != round_ - 1 or not all(path.exists() for path in found):
             return self
+        known = [load(path.read_bytes())["encoded"] for path in found]
         total: NDArray[np.int64] = np.sum(known, axis=0, dtype=np.int64)
         delta: Vector = total.astype(np.float64) / 2.0 ** world.terms.encoding(UPDATE).fraction_bits
         state = self.state.step(delta, world.layout.trainable_size, world.study.settings.server)
@@ -79,8 +79,5 @@ class Twin:
         durable.replace(run.baselines / "plaintext.json", json.dumps(result).encode(), mode=0o644)
 
 
-def _encoded(path: Path, round_: int) -> NDArray[np.int64] | None:
-    if not path.exists():
-        return None
-    tensors = load(path.read_bytes())
-    return tensors["encoded"] if int(tensors["round"][0]) == round_ else None
+def _place(folder: Path, hospital: str, round_: int) -> Path:
+    return folder / f"{hospital}-{round_}.safetensors"

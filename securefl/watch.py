@@ -44,27 +44,30 @@ class Watch:
     def round_done(self, done: RoundDone, replica: Replica) -> None:
         """Write the line of a settled round."""
         outcome = done.settled.signed.outcome
+        opened = time.perf_counter()
+        scored = evaluated(self._world, replica, outcome.round)
+        self._twin = followed(self._twin, self._run, self._world, done.settled.signed, replica)
         ended = time.perf_counter()
-        seconds = ended - self._begun
-        # The busiest process's training is what the round cannot be faster than; all the rest is aggregation.
+        # The busiest process's training is what the round cannot be faster than; until the sum is open, all else is
+        # aggregation.
         training = max(self._training.values(), default=0.0)
         uploads = [self._uploads[h] for h in outcome.included if h in self._uploads]
         line = {
-            **evaluated(self._world, replica, outcome.round),
+            **scored,
             "attempt": outcome.attempt,
             "included": outcome.included,
             "absent": reasons(done.absent),
-            "seconds": round(seconds, 4),
+            "seconds": round(ended - self._begun, 4),
             "training_seconds": round(training, 4),
-            "aggregation_seconds": round(max(0.0, seconds - training), 4),
+            "aggregation_seconds": round(max(0.0, opened - self._begun - training), 4),
+            "evaluation_seconds": round(ended - opened, 4),
             "upload_bytes": sum(uploads) // len(uploads) if uploads else None,
         }
         self._run.append_history(line)
         self._show(line)
-        self._twin = followed(self._twin, self._run, self._world, done.settled.signed, replica)
         self._training.clear()
         self._uploads.clear()
-        self._begun = time.perf_counter()
+        self._begun = ended
 
 
 _CONTRIBUTION = SignedContribution.prefix()

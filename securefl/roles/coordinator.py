@@ -271,6 +271,11 @@ class CoordinatorMachine:
 
     def _all_keys(self, keys: dict[str, SignedRoundKey]) -> list[Effect]:
         attempt = self._now()
+        foreign = [party for party, key in keys.items() if key.key.party != party]
+        if foreign:
+            raise EngineError(
+                f"{foreign[0]} gave a sealing key under another party's name: stop and audit it."
+            )
         attempt.announced = Announcement(
             context=attempt.context,
             cohort=attempt.cohort,
@@ -412,9 +417,10 @@ class CoordinatorMachine:
         return [
             Persist(sum_name(round_), settled.total),
             Persist(receipt_name(round_), signed.to_bytes()),
-            RoundDone(settled, absent),
             *(Send(member, settled) for member in (*self._terms.parties, *self._terms.hospitals)),
             *self._next_round(),
+            # Last: the members take the outcome and make new keys while the engine evaluates the model.
+            RoundDone(settled, absent),
         ]
 
     def _next_round(self) -> list[Effect]:

@@ -67,12 +67,11 @@ class HospitalMachine:
         self.name = name
         self._terms, self._key, self._trainer = terms, key, trainer
         self._server, self._trainable = server, trainable
-        if MEMORY in stored:
-            self._replica = Replica.from_bytes(stored[MEMORY])
-            if self._replica.statistics.size:
-                trainer.use_statistics(self._replica.statistics)
-        else:
-            self._replica = Replica.initial(terms, trainer.initial_model())
+        # A memory that a power failure took is no loss: the hospital is behind, and is sent the outcomes again.
+        remembered = Replica.recovered(stored[MEMORY]) if MEMORY in stored else None
+        self._replica = remembered or Replica.initial(terms, trainer.initial_model())
+        if self._replica.statistics.size:
+            trainer.use_statistics(self._replica.statistics)
         self._answer = Answer.from_bytes(stored[ANSWER]) if ANSWER in stored else None
         if self._replica.place.study != terms.study:
             raise RefusedError(

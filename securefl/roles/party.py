@@ -328,9 +328,9 @@ class PartyMachine:
         forgotten = self._forget_spool()
         self._attempt = None
         self._memory = _waiting(self._terms, outcome.round + 1, outcome.digest())
-        # Not worth a wait for the disk: a party that loses this is behind, and is sent the outcome again. The memory
-        # first: were the share erased before it, a crash would leave a released round without its bytes.
-        return [Keep(MEMORY, self._memory.to_bytes()), Keep(SHARE, b""), *forgotten, accepted]
+        # On disk with the next attempt or the closing, before the share is erased: a party that is killed until then is
+        # behind, and is sent the outcome again.
+        return [*forgotten, accepted]
 
     def _close(self, message: CloseRequest) -> list[Effect]:
         closing = message.closing

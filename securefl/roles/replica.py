@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from protocols.canonical import Record
 from protocols.chain import Outcome, check_link, total_digest
 from protocols.contribution import RoundContext
-from protocols.errors import ChainError, ProtocolError
+from protocols.errors import ChainError, EncodingError, ProtocolError
 from protocols.ring import from_bytes, signed
 from securefl.errors import RefusedError
 from securefl.roles.messages import Settled
@@ -92,6 +93,14 @@ class Replica:
                 "statistics": self.statistics,
             }
         )
+
+    @classmethod
+    def recovered(cls, data: bytes) -> Replica | None:
+        """Read it back, or None if these bytes are not a whole replica."""
+        try:
+            return cls.from_bytes(data)
+        except (SafetensorError, EncodingError, KeyError):
+            return None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Replica:

@@ -118,6 +118,8 @@ class LocalEngine:
 
     def __enter__(self) -> LocalEngine:
         children = [*self._parties.values(), *self._workers]
+        for half_written in self._run.homes.rglob(".*"):
+            half_written.unlink()
         try:
             for child in children:
                 child.start()

@@ -286,6 +286,12 @@ def test_a_party_that_always_fails_ends_the_run(theatre, tmp_path):
         stage.run()
 
 
+def begun(stage, party, round_):
+    """Whether the party has begun this round: only then its disk knows that the one before is over."""
+    status = stage.ask(party, StatusRequest(study=b""))
+    return (status.round, status.attempt) == (round_, 1)
+
+
 def test_a_party_that_refuses_what_it_lacks_ends_the_run(theatre, tmp_path):
     # Its memory is that of round 0, of another run of the study: no outcome of this run continues it.
     cast = theatre.cast()
@@ -293,7 +299,7 @@ def test_a_party_that_refuses_what_it_lacks_ends_the_run(theatre, tmp_path):
     stage.run(until=lambda: stage.coordinator.replica.place.round == 2)
     other = theatre.stage(cast, tmp_path / "other")
     other.trainers["va"].count += 1  # another statistic, hence another chain
-    other.run(until=lambda: other.ask("party-1", StatusRequest(study=b"")).round == 1)
+    other.run(until=lambda: begun(other, "party-1", 1))
     stage.store("party-1").put("memory", other.store("party-1")["memory"])
     stage._restart_all()
     with pytest.raises(EngineError, match="belongs to another run"):
@@ -302,7 +308,7 @@ def test_a_party_that_refuses_what_it_lacks_ends_the_run(theatre, tmp_path):
 
 def test_a_party_that_is_ahead_ends_the_run(theatre, tmp_path):
     stage = theatre.stage(theatre.cast(), tmp_path)
-    stage.run(until=lambda: stage.ask("party-1", StatusRequest(study=b"")).round == 2)
+    stage.run(until=lambda: begun(stage, "party-1", 2))
     for name in ("receipt-000001", "sum-000001"):
         stage.store("coordinator").put(name, b"")
     stage._restart_all()

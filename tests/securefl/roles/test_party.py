@@ -416,6 +416,9 @@ def test_an_outcome_that_does_not_continue_the_chain_is_refused(stage):
 def test_nothing_of_a_round_is_left_after_its_outcome(stage):
     stage.run(until=lambda: stage.coordinator.replica.place.round == 2)
     stage.run(until=lambda: stage.ask(PARTY, StatusRequest(study=b"")).round == 2)
+    assert not [name for name in stage.store(PARTY) if name.startswith("spool-")]
+    # The opening share, which the other parties have, stays until the memory of the next attempt is on disk.
+    stage.run(until=lambda: stage.ask(PARTY, StatusRequest(study=b"")).attempt == 1)
     assert list(stage.store(PARTY)) == ["memory"]
 
 
