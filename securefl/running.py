@@ -290,7 +290,7 @@ def _start_baselines(folder: RunFolder, study: Study, names: Sequence[str]) -> s
     arguments = ["baselines", *names, "--study", str(study.folder), "--out", str(folder.path)]
     with (durable.private_folder(folder.logs) / "baselines.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "securefl", *arguments],
+            [sys.executable, "-P", "-m", "securefl", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,

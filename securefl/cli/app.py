@@ -155,7 +155,9 @@ def bench_round(
     if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         # Measure in the environment in which the engine runs hospitals and parties.
         os.execve(
-            sys.executable, [sys.executable, "-m", "securefl", *sys.argv[1:]], {**os.environ, **ENVIRONMENT}
+            sys.executable,
+            [sys.executable, "-P", "-m", "securefl", *sys.argv[1:]],
+            {**os.environ, **ENVIRONMENT},
         )
     from securefl.bench import measure_round, show_round
 

@@ -56,7 +56,7 @@ class Child:
         with self._log.open("ab") as log:
             # Standard input is the leash: the child ends when it is closed, however the parent ended.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "securefl", *self._arguments],
+                [sys.executable, "-P", "-m", "securefl", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -17,6 +17,7 @@ from securefl.roles.effects import Lost, Received
 from securefl.roles.messages import Message, read_message
 
 MAX_STARTS = 5
+"""Of one process in a row, without an answer between them."""
 
 Deliver = Callable[[Lost | Received | SecureFLError], None]
 Observe = Callable[[str, str, Message, Reply, int], None]
@@ -81,6 +82,7 @@ class Mailboxes:
                 message = self._mail[member].popleft()
             try:
                 self._exchange(child, member, message)
+                starts = 1
             except LinkLostError:
                 if self._closed:
                     return
