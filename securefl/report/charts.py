@@ -80,23 +80,27 @@ def accuracy_chart(evidence: Evidence) -> Markup | None:
 
 
 def time_chart(evidence: Evidence) -> Markup | None:
-    """Seconds of every round: training, and all the rest; None if no round was timed."""
+    """Seconds of every round: training, aggregation, evaluation; None if no round was timed."""
     lines = [line for line in evidence.rounds if line["seconds"] is not None]
     if not lines:
         return None
     rounds = [line["round"] for line in lines]
     training = np.array([line["training_seconds"] for line in lines])
-    rest = np.array([line["aggregation_seconds"] for line in lines])
+    aggregation = np.array([line["aggregation_seconds"] for line in lines])
+    evaluation = np.array([line.get("evaluation_seconds") or 0.0 for line in lines])
     with mpl.rc_context(_style("time")):
         figure = Figure(figsize=(9.0, 2.8), layout="constrained")
         axes = figure.subplots()
         axes.bar(rounds, training, width=0.8, color=SKY, label="training")
-        axes.bar(rounds, rest, width=0.8, bottom=training, color=VERMILION, label="aggregation")
+        axes.bar(rounds, aggregation, width=0.8, bottom=training, color=VERMILION, label="aggregation")
+        axes.bar(
+            rounds, evaluation, width=0.8, bottom=training + aggregation, color="0.75", label="evaluation"
+        )
         axes.set_xlabel("round")
         axes.set_ylabel("seconds")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="x", visible=False)
-        figure.legend(loc="outside upper right", ncols=2)
+        figure.legend(loc="outside upper right", ncols=3)
         return _svg(figure)
 
 

@@ -60,7 +60,7 @@ def aggregate_rows(summary: Mapping[str, Any]) -> list[Row]:
         ),
         "aggregation_share": (
             "aggregation's share", f"{share:.1%}" if share is not None else None,
-            "Time that is not training.",
+            "Of the rounds' wall time.",
         ),
         "hospitals": ("hospitals", _count(summary.get("hospitals")), "Each keeps its records."),
         "parties": ("parties", _count(summary.get("parties")), "Each has a share of an update."),
