@@ -24,7 +24,6 @@ from securefl.errors import SecureFLError
 _NUMBER = struct.Struct(">Q")
 MAX_SEGMENTS = 64
 MAX_SEGMENT = 1 << 33
-MAX_SOCKET_PATH = 100
 
 
 class LinkLostError(Exception):

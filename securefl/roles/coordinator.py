@@ -400,7 +400,7 @@ class CoordinatorMachine:
     def _ask_release(self, prepared: list[SignedPrepared]) -> list[Effect]:
         return self._enter("release", Release(frozen=self._list(), prepared=prepared, session=self._session))
 
-    # -- settle and close ----------------------------------------------------------------------------------------
+    # -- outcome and close ---------------------------------------------------------------------------------------
 
     def _all_release(self, opened: dict[str, Opened]) -> list[Effect]:
         outcomes = {answer.outcome.digest() for answer in opened.values()}

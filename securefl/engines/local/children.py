@@ -44,11 +44,6 @@ class Child:
             raise EngineError(f"{self.name} is not running.")
         return self._link
 
-    @property
-    def pid(self) -> int | None:
-        """Of the running process."""
-        return self._process.pid if self._process else None
-
     def start(self) -> None:
         """Start the process; ``wait`` for it before the first message."""
         self.socket.unlink(missing_ok=True)

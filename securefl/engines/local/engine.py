@@ -137,10 +137,6 @@ class LocalEngine:
             child.kill()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def pids(self) -> dict[str, int]:
-        """The children's process numbers by name."""
-        return {c.name: c.pid for c in [*self._parties.values(), *self._workers] if c.pid is not None}
-
     def drive(
         self,
         replica: Replica,
@@ -170,9 +166,7 @@ class LocalEngine:
             watcher.round_done(effect, machine.replica)
             done_rounds.append(effect)
 
-        def observe(worker: str, member: str, message: Message, reply: Reply, size: int) -> None:
-            watcher.exchanged(worker, member, message, reply, size)
-
+        observe = watcher.exchanged
         seconds = self._terms.party_seconds * 2 + _LINK_GRACE
         for party, child in self._parties.items():
             self._boxes.append(Mailboxes([party], [child], seconds, self._inbox.put, observe))
