@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import field_validator
 
 from protocols.canonical import Record, encode
-from protocols.envelope import Binding, SealingKey, seal
+from protocols.envelope import Binding, SealingKey, envelope_digest, seal
 from protocols.errors import EncodingError, SignatureError
 from protocols.prg import RingVector, width_of
 from protocols.sharing import share
@@ -131,7 +131,7 @@ def contribute(
         seal(public, plaintext, binding(context, hospital, party))
         for (party, public), plaintext in zip(round_keys.items(), shares, strict=True)
     ]
-    digests = [hashlib.sha256(envelope).digest() for envelope in envelopes]
+    digests = [envelope_digest(envelope) for envelope in envelopes]
     return Contribution(context=context.digest(), hospital=hospital, envelopes=digests), envelopes
 
 

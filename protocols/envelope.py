@@ -6,7 +6,7 @@ Promise: without the recipient's key the content stays secret (also against a qu
     with; once a one-round key is gone, what was sealed to it stays sealed. HPKE's base mode does not authenticate the
     sender: the digest of every envelope is signed beside it.
 Source: HPKE, RFC 9180, sections 5.1 and 6.1 (base mode, one shot); its hybrid KEM MLKEM768-X25519, HKDF-SHA256 and
-    AES-256-GCM from the ``cryptography`` library.
+    AES-256-GCM from the ``cryptography`` library. Digests: BLAKE3 (O'Connor et al. 2020).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -113,3 +114,12 @@ def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:
         return bytes(_suite().encrypt(content, key, binding.to_bytes()))
     except ValueError as error:
         raise EncodingError("This is not a public sealing key.") from error
+
+
+def envelope_digest(envelope: bytes) -> bytes:
+    """What a hospital signs for an envelope: 32 bytes.
+
+    The tag of AES-GCM would not do: who knows the key, and the sealing hospital does, finds other contents with the
+    same tag. BLAKE3 and not SHA-256, because it reads a large envelope 2.5 times as fast.
+    """
+    return blake3(envelope).digest()

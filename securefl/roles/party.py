@@ -8,7 +8,6 @@ those bytes again. A restart forgets the keys of an unfinished attempt, and with
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +23,7 @@ from protocols.contribution import (
     open_share,
     sign,
 )
-from protocols.envelope import SealingKey
+from protocols.envelope import SealingKey, envelope_digest
 from protocols.errors import EncodingError, ProtocolError
 from protocols.sharing import Shape, check_share
 from protocols.signing import SigningKey, verify
@@ -215,7 +214,7 @@ class PartyMachine:
             check_signature(contribution, self._terms.hospitals[hospital], message.signature)
             if len(contribution.envelopes) != len(parties):
                 raise EncodingError("There is not one envelope for each party.")
-            if contribution.envelopes[parties.index(self.name)] != hashlib.sha256(message.envelope).digest():
+            if contribution.envelopes[parties.index(self.name)] != envelope_digest(message.envelope):
                 raise EncodingError("The envelope is not the one that the hospital signed.")
             content = open_share(message.envelope, attempt.key, attempt.context, hospital, self.name)
             check_share(content, Shape(attempt.context.size, attempt.context.width))

@@ -1,4 +1,3 @@
-import hashlib
 from collections import Counter
 
 import numpy as np
@@ -18,7 +17,7 @@ from protocols.contribution import (
     sign,
     vector_holder,
 )
-from protocols.envelope import OVERHEAD_BYTES, SealingKey
+from protocols.envelope import OVERHEAD_BYTES, SealingKey, envelope_digest
 from protocols.errors import EncodingError, SealError, SignatureError
 from protocols.sharing import Shape, add_share, zeros
 from protocols.signing import SigningKey
@@ -71,7 +70,7 @@ def test_each_party_opens_its_share_and_the_shares_add_up(keys, contribution):
     assert np.array_equal(np.sum(totals, axis=0, dtype=np.uint32), X)
     assert record.hospital == HOSPITAL
     assert record.context == CONTEXT.digest()
-    assert record.envelopes == [hashlib.sha256(envelope).digest() for envelope in envelopes]
+    assert record.envelopes == [envelope_digest(envelope) for envelope in envelopes]
 
 
 def test_sizes_say_who_holds_the_vector_and_nothing_else(contribution):
@@ -183,9 +182,9 @@ def test_a_swapped_envelope_is_seen(publics, contribution, signing_key):
     _, others = contribute(X, CONTEXT, HOSPITAL, publics)
     for party in range(3):
         # The party compares what it holds with what was signed; the record cannot be made to fit.
-        assert hashlib.sha256(others[party]).digest() != record.envelopes[party]
+        assert envelope_digest(others[party]) != record.envelopes[party]
         digests = list(record.envelopes)
-        digests[party] = hashlib.sha256(others[party]).digest()
+        digests[party] = envelope_digest(others[party])
         with pytest.raises(SignatureError):
             check_signature(record.model_copy(update={"envelopes": digests}), signing_key.public, signature)
     reordered = [record.envelopes[i] for i in (1, 0, 2)]

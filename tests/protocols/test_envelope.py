@@ -10,6 +10,7 @@ from protocols.envelope import (
     PUBLIC_BYTES,
     Binding,
     SealingKey,
+    envelope_digest,
     seal,
 )
 from protocols.errors import EncodingError, SealError
@@ -172,3 +173,11 @@ def test_sealing_to_garbage_is_refused(key):
 def test_a_large_envelope(key):
     content = os.urandom(4_000_001)
     assert key.open(seal(key.public, content, BINDING), BINDING) == content
+
+
+def test_the_digest_of_an_envelope_is_blake3():
+    # The first test vector of the BLAKE3 specification: the empty input.
+    assert envelope_digest(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert (
+        envelope_digest(b"\x00").hex() == "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213"
+    )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
 from protocols.chain import Closing
 from protocols.contribution import FrozenList, binding, check_signature, contribute, sign
-from protocols.envelope import seal
+from protocols.envelope import envelope_digest, seal
 from securefl.errors import RefusedError
 from securefl.roles.messages import (
     Accepted,
@@ -208,7 +206,7 @@ def sealed(stage, part, content, party=PARTY, **context):
     public = next(k.key.public for k in now.announced.keys if k.key.party == party)
     envelope = seal(public, content, binding(changed(now.context, **context), "va", party))
     digests = list(part.contribution.envelopes)
-    digests[list(stage.cast.terms.parties).index(PARTY)] = hashlib.sha256(envelope).digest()
+    digests[list(stage.cast.terms.parties).index(PARTY)] = envelope_digest(envelope)
     contribution = changed(part.contribution, envelopes=digests)
     signature = sign(contribution, stage.cast.keys["va"].signing)
     return Part(contribution=contribution, signature=signature, envelope=envelope)
