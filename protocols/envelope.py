@@ -18,6 +18,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
     KDF,
@@ -26,8 +27,9 @@ from cryptography.hazmat.primitives.hpke import (
     MLKEM768X25519PublicKey,
     Suite,
 )
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocols.canonical import Record
+from protocols.canonical import Record, encode
 from protocols.errors import EncodingError, SealError
 
 _MLKEM_PUBLIC, _X25519 = 1184, 32
@@ -96,6 +98,36 @@ class SealingKey:
                 f"The envelope from {binding.sender} to {binding.recipient} does not open."
             ) from error
 
+    def agree(self, peer: bytes, info: bytes) -> bytes:
+        """32 secret bytes that this key's owner and a peer share for one purpose, without a message.
+
+        RFC 7748, section 6.1, of the X25519 halves; then HKDF-SHA256, RFC 5869, whose info holds ``info`` and both
+        points. HPKE uses the same X25519 key through another function (SHA3-256 over a label of its own), so that the
+        two are independent as long as both behave as random functions. There is no ML-KEM in it, which needs a
+        message: the bytes are not safe from a quantum adversary. They are the same whenever the two ask for the same.
+
+        Args:
+            peer: the peer's pinned public bytes.
+            info: the purpose and all that it is bound to, the same at both ends.
+
+        Raises:
+            EncodingError: the peer's public key is not one.
+        """
+        _check_public(peer)
+        own = self._x25519.public_key().public_bytes_raw()
+        other = peer[_MLKEM_PUBLIC:]
+        try:
+            shared = self._x25519.exchange(X25519PublicKey.from_public_bytes(other))
+        except ValueError as error:  # a point of small order
+            raise EncodingError("This is not a public sealing key.") from error
+        bound = encode(["securefl-agreement-1", info, *sorted((own, other))])
+        return HKDF(SHA256(), length=32, salt=None, info=bound).derive(shared)
+
+
+def _check_public(public: bytes) -> None:
+    if len(public) != PUBLIC_BYTES:
+        raise EncodingError(f"A public sealing key has {PUBLIC_BYTES} bytes, this one has {len(public)}.")
+
 
 def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:
     """Seal ``content`` to a public key; the result is ``OVERHEAD_BYTES`` longer.
@@ -103,8 +135,7 @@ def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:
     Raises:
         EncodingError: the public key is not one.
     """
-    if len(public) != PUBLIC_BYTES:
-        raise EncodingError(f"A public sealing key has {PUBLIC_BYTES} bytes, this one has {len(public)}.")
+    _check_public(public)
     try:
         key = MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC]),

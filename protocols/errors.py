@@ -26,6 +26,10 @@ class ChainError(ProtocolError):
     """An outcome does not continue the chain that came before it."""
 
 
+class WrongSumError(ChainError):
+    """The hospitals' answers say that an opened sum is not the sum of their updates."""
+
+
 class ChannelError(ProtocolError):
     """The committee's channel failed. ``peer`` names the party it failed with (rank, or None if not known)."""
 

@@ -1,3 +1,4 @@
+import hmac
 import os
 
 import pytest
@@ -168,6 +169,44 @@ def test_sealing_to_garbage_is_refused(key):
     for public in garbage.values():
         with pytest.raises(EncodingError, match="not a public sealing key"):
             seal(public, CONTENT, BINDING)
+
+
+# -- agreement -------------------------------------------------------------------------------------------------------
+
+
+def test_two_agree_on_the_same_bytes_and_a_third_on_others(key):
+    alice, bob, carol = key, SealingKey.generate(), SealingKey.generate()
+    shared = alice.agree(bob.public, b"info")
+    assert len(shared) == 32
+    assert shared == bob.agree(alice.public, b"info") == alice.agree(bob.public, b"info")
+    others = {
+        alice.agree(bob.public, b"inf"),
+        alice.agree(bob.public, b""),
+        alice.agree(carol.public, b"info"),
+        carol.agree(bob.public, b"info"),
+        alice.agree(alice.public, b"info"),
+    }
+    assert len({shared, *others}) == 6
+
+
+def test_an_agreement_is_that_of_rfc_7748_with_hkdf():
+    # The keys and the shared point of RFC 7748, section 6.1.
+    scalar = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
+    own = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+    peer = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+    shared = bytes.fromhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
+    info = b"\x84" + b"\x74securefl-agreement-1" + b"\x44info" + b"\x58\x20" + own + b"\x58\x20" + peer
+    expected = hmac.digest(hmac.digest(bytes(32), shared, "sha256"), info + b"\x01", "sha256")
+    assert SealingKey(bytes(64) + scalar).agree(bytes(1184) + peer, b"info") == expected
+
+
+def test_an_agreement_needs_a_public_key(key):
+    for size in (0, 32, 1215, 1217):
+        with pytest.raises(EncodingError, match=f"1216 bytes, this one has {size}"):
+            key.agree(bytes(size), b"info")
+    for point in (bytes(32), b"\x01" + bytes(31)):  # of order 1 and 4
+        with pytest.raises(EncodingError, match="not a public sealing key"):
+            key.agree(key.public[:1184] + point, b"info")
 
 
 def test_a_large_envelope(key):
