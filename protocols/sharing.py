@@ -98,6 +98,47 @@ def check_share(plaintext: bytes | bytearray, shape: Shape) -> None:
         raise EncodingError("A share is neither a seed nor a vector of the agreed size.")
 
 
+class ShareReader:
+    """One party's share of one vector, read once from front to back in pieces of any size: a seed is never expanded
+    as a whole.
+
+    Args:
+        plaintext: what :func:`share` made for the party; kept, not copied.
+        shape: D and w.
+        party: 0 to P - 1.
+        context: what the shares are bound to.
+
+    Raises:
+        EncodingError: the plaintext is neither a seed nor an explicit share of the right size.
+    """
+
+    def __init__(self, plaintext: bytes | bytearray, shape: Shape, party: int, context: bytes) -> None:
+        check_share(plaintext, shape)
+        self.shape = shape
+        self._read = 0
+        content = memoryview(plaintext)[:-1]
+        self._explicit: RingVector | None = None
+        if plaintext[-1:] == VECTOR:
+            self._explicit = from_bytes(content, shape.width, shape.size)
+        else:
+            self._masks = _stream(bytes(content), party, context)
+
+    def read_into(self, out: RingVector) -> None:
+        """Overwrite ``out``, contiguous and of the share's width, with the next ``out.size`` elements.
+
+        Raises:
+            EncodingError: another width, or more elements than are left.
+        """
+        start, end = self._read, self._read + out.size
+        if out.dtype != ring_dtype(self.shape.width) or end > self.shape.size:
+            raise EncodingError("A share is read in its own width, and to its end at most.")
+        self._read = end
+        if self._explicit is None:
+            self._masks.fill(out.data.cast("B"))
+        else:
+            out[:] = self._explicit[start:end]
+
+
 def zeros(shape: Shape) -> RingVector:
     """The empty sum."""
     return np.zeros(shape.size, dtype=ring_dtype(shape.width))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import EncodingError
 from protocols.prg import SEED_BYTES, ring_dtype
-from protocols.sharing import SEED, VECTOR, Shape, add_share, check_share, share, zeros
+from protocols.sharing import SEED, VECTOR, Shape, ShareReader, add_share, check_share, share, zeros
 
 WIDTHS = [16, 32, 64]
 CONTEXT = b"context"
@@ -166,3 +166,73 @@ def test_a_vector_of_32_bytes_is_told_from_a_seed_by_its_kind():
     add_share(as_vector, content + VECTOR, 0, CONTEXT)
     add_share(as_seed, content + SEED, 0, CONTEXT)
     assert as_vector.tobytes() == content != as_seed.tobytes()
+
+
+def whole(plaintext, size, width, party, context=CONTEXT):
+    """The share, by the code that adds it."""
+    total = zeros(Shape(size, width))
+    add_share(total, plaintext, party, context)
+    return total
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(WIDTHS), st.integers(1, 300), st.lists(st.integers(0, 90), max_size=12))
+def test_a_share_is_read_in_pieces_of_any_size(width, size, pieces):
+    for party, plaintext in enumerate(share(random_vector(size, width), 3, 1, CONTEXT)):
+        reader, read = ShareReader(plaintext, Shape(size, width), party, CONTEXT), []
+        assert reader.shape == Shape(size, width)
+        for piece in [*pieces, size]:
+            out = np.full(min(piece, size - len(read)), 7, dtype=ring_dtype(width))
+            reader.read_into(out)
+            read += out.tolist()
+        assert read == whole(plaintext, size, width, party).tolist()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_long_share_is_read_as_it_is_added(width):
+    size = 2**16 + 77
+    for party, plaintext in enumerate(share(random_vector(size, width), 2, 0, CONTEXT)):
+        reader, out = ShareReader(plaintext, Shape(size, width), party, CONTEXT), zeros(Shape(size, width))
+        for start in range(0, size, 8192):
+            reader.read_into(out[start : start + 8192])
+        assert np.array_equal(out, whole(plaintext, size, width, party))
+
+
+def test_reading_leaves_an_explicit_share_as_it_was():
+    plaintext = bytearray(bytes(range(40)) + VECTOR)
+    out = zeros(Shape(10, 32))
+    ShareReader(plaintext, Shape(10, 32), 0, CONTEXT).read_into(out)
+    out += 1
+    assert plaintext == bytes(range(40)) + VECTOR
+
+
+@pytest.mark.parametrize("kind", [SEED, VECTOR])
+def test_a_share_is_not_read_beyond_its_end_or_in_another_width(kind):
+    reader = ShareReader(bytes(32 if kind == SEED else 40) + kind, Shape(10, 32), 0, CONTEXT)
+    reader.read_into(np.empty(7, np.uint32))
+    for bad in (
+        np.empty(4, np.uint32),
+        np.empty(2, np.uint16),
+        np.empty(2, np.int32),
+        np.empty(2, np.uint64),
+    ):
+        before = bad.copy()
+        with pytest.raises(EncodingError, match="to its end at most"):
+            reader.read_into(bad)
+        assert np.array_equal(bad, before)
+    reader.read_into(np.empty(3, np.uint32))
+    with pytest.raises(EncodingError, match="to its end at most"):
+        reader.read_into(np.empty(1, np.uint32))
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_share_is_not_read(name):
+    with pytest.raises(EncodingError):
+        ShareReader(MALFORMED[name], Shape(10, 32), 0, CONTEXT)
+
+
+def test_what_a_reader_shows_of_itself_holds_no_seed():
+    seed = bytes(range(1, 33))
+    reader = ShareReader(seed + SEED, Shape(10, 32), 0, CONTEXT)
+    assert seed.hex() not in repr(reader)
+    assert repr(seed)[2:-1] not in repr(reader)

@@ -19,10 +19,22 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols.envelope import Binding, SealingKey
-from protocols.errors import EncodingError, SealError
+from protocols.errors import ChainError, EncodingError, SealError
+from protocols.integrity import (
+    Answer,
+    PairMasks,
+    answer,
+    challenge,
+    check_answers,
+    check_coins,
+    commit_coin,
+    inner_product,
+)
+from protocols.norm_bounds import NormCheck
 from protocols.prg import Stream, ring_dtype
+from protocols.projection import coin, commit, project
 from protocols.ring import Encoding, from_bytes, signed
-from protocols.sharing import Shape, add_share, check_share, zeros
+from protocols.sharing import Shape, ShareReader, add_share, check_share, zeros
 
 
 def cases(file):
@@ -82,6 +94,16 @@ def expansion(seed, label, context, size):
 def elements(data, width):
     step = width // 8
     return [int.from_bytes(data[i : i + step], "little") for i in range(0, len(data), step)]
+
+
+def cbor_array(*encoded):
+    return cbor_head(4, len(encoded)) + b"".join(encoded)
+
+
+def digest_of(kind, *encoded):
+    """SHA-256 of a kind and a list of values, in CBOR."""
+    value = cbor_array(cbor_text("securefl"), cbor_text(kind), cbor_array(*encoded))
+    return hashlib.sha256(value).digest()
 
 
 def bound_bytes(fields):
@@ -270,3 +292,217 @@ def test_envelope_does_not_open(case):
 def test_every_field_of_a_binding_has_a_bad_case():
     names = {case.id for case in bad("envelope")}
     assert {f"bad_wrong_{field}" for field in Binding.model_fields} <= names
+
+
+# -- the hospitals' check of the sum ---------------------------------------------------------------------------------
+
+
+def values_of(text, width):
+    return np.frombuffer(unhex(text), dtype=f"<i{width // 8}")
+
+
+def product_of(chi, values):
+    words = elements(expansion(chi, "integrity-challenge", b"", 8 * len(values)), 64)
+    return sum(word % 2**61 * value for word, value in zip(words, values.tolist(), strict=True)) % (2**61 - 1)
+
+
+@pytest.mark.parametrize("case", good("inner_product"))
+def test_inner_product(case):
+    chi, values = unhex(case["chi"]), np.tile(values_of(case["values"], case["width"]), case["repeat"])
+    expected = int.from_bytes(unhex(case["product"]), "little")
+    assert inner_product(chi, values) == product_of(chi, values) == expected
+
+
+@pytest.mark.parametrize("case", bad("inner_product"))
+def test_inner_product_is_another_or_refused(case):
+    chi, values = unhex(case["chi"]), values_of(case["values"], case["width"])
+    if len(chi) != 32:
+        with pytest.raises(EncodingError):
+            inner_product(chi, values)
+    else:
+        assert inner_product(chi, values) != int.from_bytes(unhex(case["product"]), "little")
+
+
+def kind_digest(kind, value):
+    return hashlib.sha256(b"\x83" + cbor_text("securefl") + cbor_text(kind) + value).digest()
+
+
+def cbor_list(*entries):
+    return cbor_head(4, len(entries)) + b"".join(entries)
+
+
+def coin_digest(coin, context, name):
+    return kind_digest("integrity-coin", cbor_list(cbor_bytes(coin), cbor_bytes(context), cbor_text(name)))
+
+
+def challenge_digest(outcome, coins):
+    order = sorted(coins, key=lambda name: (len(name.encode()), name.encode()))
+    by_name = cbor_head(5, len(coins)) + b"".join(cbor_text(n) + cbor_bytes(coins[n]) for n in order)
+    return kind_digest("integrity-challenge", cbor_list(cbor_bytes(outcome), by_name))
+
+
+def pair_element(private, peer, names, outcome, chi):
+    """What a hospital shares with a peer, from their X25519 keys."""
+    own, other = (X25519PrivateKey.from_private_bytes(scalar[-32:]) for scalar in (private, peer))
+    points = sorted(key.public_key().public_bytes_raw() for key in (own, other))
+    context = cbor_bytes(cbor_list(cbor_bytes(outcome), cbor_bytes(chi)))
+    purpose = cbor_list(cbor_text("securefl-integrity-mask-1"), context, *map(cbor_text, sorted(names)))
+    info = cbor_list(cbor_text("securefl-agreement-1"), cbor_bytes(purpose), *map(cbor_bytes, points))
+    return int.from_bytes(hkdf(own.exchange(other.public_key()), info), "little")
+
+
+def fields_by_hospital(case, field):
+    return {name: unhex(hospital[field]) for name, hospital in case["hospitals"].items()}
+
+
+def verify(case):
+    """The whole check, from what stands in the file."""
+    coins, context, outcome = fields_by_hospital(case, "coin"), unhex(case["context"]), unhex(case["outcome"])
+    check_coins(coins, fields_by_hospital(case, "commitment"), context)
+    answers = [
+        Answer.from_value(
+            [
+                "integrity-answer",
+                {
+                    "outcome": outcome,
+                    "challenge": unhex(case["challenge"]),
+                    "hospital": name,
+                    "value": int.from_bytes(unhex(hospital["answer"]), "little"),
+                },
+            ]
+        )
+        for name, hospital in case["hospitals"].items()
+        if hospital["answer"] is not None
+    ]
+    total = values_of(case["total"], 64)
+    check_answers(outcome, challenge(outcome, coins), total, answers, list(case["hospitals"]))
+
+
+@pytest.mark.parametrize("case", good("integrity"))
+def test_integrity(case):
+    context, outcome, chi = unhex(case["context"]), unhex(case["outcome"]), unhex(case["challenge"])
+    private, coins = fields_by_hospital(case, "private"), fields_by_hospital(case, "coin")
+    keys = {name: SealingKey(key) for name, key in private.items()}
+    publics = {name: key.public for name, key in keys.items()}
+    assert challenge(outcome, coins) == challenge_digest(outcome, coins) == chi
+    total = 0
+    for name, hospital in case["hospitals"].items():
+        assert coin_digest(coins[name], context, name).hex() == hospital["commitment"]
+        assert commit_coin(coins[name], context, name).hex() == hospital["commitment"]
+        update = values_of(hospital["update"], case["width"])
+        mask = sum(
+            (1 if name < peer else -1)
+            * pair_element(private[name], private[peer], (name, peer), outcome, chi)
+            for peer in private
+            if peer != name
+        )
+        value = (product_of(chi, update) + mask) % (2**61 - 1)
+        assert value.to_bytes(8, "little").hex() == hospital["answer"]
+        assert answer(outcome, chi, update, PairMasks(keys[name], name, publics)).value == value
+        total = total + update.astype(object)
+    assert total.tolist() == values_of(case["total"], 64).tolist()
+    verify(case)
+
+
+@pytest.mark.parametrize("case", bad("integrity"))
+def test_integrity_is_refused(case):
+    with pytest.raises((ChainError, EncodingError)):
+        verify(case)
+
+
+def test_what_is_bad_in_an_integrity_case_is_one_thing():
+    base, *_ = (case.values[0] for case in good("integrity"))
+    for case in bad("integrity"):
+        other = case.values[0]
+        changed = [key for key in base if key not in ("name", "hospitals") and base[key] != other[key]]
+        changed += [
+            name for name in base["hospitals"] if base["hospitals"][name] != other["hospitals"].get(name)
+        ]
+        assert len(changed) == 1
+
+
+# -- coins -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", good("coin"))
+def test_coin(case):
+    context, openings = unhex(case["context"]), list(map(unhex, case["openings"]))
+    for opening, commitment in zip(openings, case["commitments"], strict=True):
+        second = digest_of("norm-commitment", cbor_bytes(context), cbor_bytes(opening))
+        assert commit(opening, context).hex() == second.hex() == commitment
+    second = digest_of("norm-coin", cbor_bytes(context), cbor_array(*map(cbor_bytes, openings)))
+    assert coin(context, openings).hex() == second.hex() == case["coin"]
+
+
+REFUSED_COINS = ("bad_opening_short", "bad_one_party")
+
+
+@pytest.mark.parametrize("case", bad("coin"))
+def test_coin_is_another_or_refused(case):
+    context, openings = unhex(case["context"]), list(map(unhex, case["openings"]))
+    if case["name"] in REFUSED_COINS:
+        with pytest.raises(EncodingError):
+            coin(context, openings)
+        return
+    assert coin(context, openings).hex() != case["coin"]
+    committed = [commit(o, context).hex() == c for o, c in zip(openings, case["commitments"], strict=True)]
+    assert all(committed) == (case["name"] == "bad_opening_left_out")
+
+
+# -- projections -----------------------------------------------------------------------------------------------------
+
+
+def projection_of(case):
+    check = NormCheck.for_bound(case["size"], case["width"], case["bound"], case["private"])
+    shape = Shape(case["size"], case["width"])
+    reader = ShareReader(unhex(case["plaintext"]), shape, case["party"], unhex(case["context"]))
+    return check, project(check, unhex(case["coin"]), [reader])
+
+
+def second_projection(case):
+    """The share from its own bytes, the matrix from its stream, the products in Python's integers."""
+    width, size, rows = case["width"], case["size"], case["rows"]
+    content, kind = unhex(case["plaintext"])[:-1], unhex(case["plaintext"])[-1]
+    if kind == 0:
+        mask_context = case["party"].to_bytes(2, "big") + unhex(case["context"])
+        content = expansion(content, "share", mask_context, size * width // 8)
+    x = elements(content, width)
+    if size <= rows:
+        return x
+    blocks = [min(512, size - start) for start in range(0, size, 512)]
+    context = cbor_array(cbor_head(0, size), cbor_head(0, rows))
+    length = sum(rows * -(-columns // 4) for columns in blocks)
+    drawn, sums = iter(expansion(unhex(case["coin"]), "norm matrix", context, length)), [0] * rows
+    for start, columns in zip(range(0, size, 512), blocks, strict=True):
+        for row in range(rows):
+            bits = "".join(f"{next(drawn):08b}"[::-1] for _ in range(-(-columns // 4)))
+            for j in range(columns):
+                sums[row] += (bits[2 * j : 2 * j + 2].count("1") - 1) * x[start + j]
+    return [y % 2**width for y in sums]
+
+
+@pytest.mark.parametrize("case", good("projection"))
+def test_projection(case):
+    check, y = projection_of(case)
+    assert (check.rows, check.row_bits, check.threshold) == (
+        case["rows"],
+        case["row_bits"],
+        case["threshold"],
+    )
+    assert check.direct == (case["size"] <= (208 if case["private"] else 160))
+    assert y.dtype == ring_dtype(case["width"])
+    assert y.tolist() == [second_projection(case)]
+    assert y.tobytes().startswith(unhex(case["first"]))
+    assert hashlib.sha256(y.tobytes()).hexdigest() == case["sha256"]
+
+
+REFUSED_PROJECTIONS = ("bad_coin_short", "bad_share_an_element_short", "bad_bound")
+
+
+@pytest.mark.parametrize("case", bad("projection"))
+def test_projection_is_another_or_refused(case):
+    if case["name"].startswith(REFUSED_PROJECTIONS):
+        with pytest.raises(EncodingError):
+            projection_of(case)
+        return
+    assert not projection_of(case)[1].tobytes().startswith(unhex(case["first"]))
