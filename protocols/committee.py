@@ -1,12 +1,14 @@
-"""The committee's program: import a share of the sum, and open the sum. CrypTen does both.
+"""The committee's programs: open the sum of shares, and check norms. CrypTen does both.
 
 Adversary: semi-honest, up to P-1 of the P parties together, with anyone else; they follow the program. The channel
     between two honest parties is private and authenticated (:mod:`protocols.mesh`).
 Promise: the opening shares that leave an honest party are uniform but for the sum that is opened (they are masked by
     :mod:`protocols.zero_sharing`), so the parties learn the sum and nothing else about honest parties' shares. The
-    sum is exact, bit for bit. Nothing secret comes from torch's generator, which CrypTen is kept from while anyone in
-    the process is in a committee (:func:`protocols.crypten_repairs.guarded_randomness`). Nothing is promised against
-    a party that sends a wrong share.
+    sum is exact, bit for bit. Of the updates that are checked they learn one bit each
+    (:mod:`protocols.norm_program`), as long as the dealer works with none of them (:mod:`protocols.dealer`). Nothing
+    secret comes from torch's generator, which CrypTen is kept from while anyone in the process is in a committee
+    (:func:`protocols.crypten_repairs.guarded_randomness`). Nothing is promised against a party that sends a wrong
+    share.
 Source: CrypTen (Knott et al. 2021), section 4.2 and appendix A, additive sharing over Z_2^64. A share modulo 2^w
     enters that ring as x 2^(64-w): sums in Z_2^64 are then 2^(64-w) times the sum modulo 2^w, and an arithmetic shift
     back gives the signed sum. One such factor only, never a product of two.
@@ -14,7 +16,7 @@ Source: CrypTen (Knott et al. 2021), section 4.2 and appendix A, additive sharin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +25,17 @@ from numpy.typing import NDArray
 
 from protocols.canonical import encode
 from protocols.crypten_repairs import guarded_randomness, import_crypten
+from protocols.dealer import DealerLink, DealtTuples
 from protocols.errors import CommitteeError, EncodingError
-from protocols.mesh_session import Mesh
+from protocols.mesh_group import Peers
+from protocols.norm_program import norm_verdicts
 from protocols.prg import RingVector, ring_dtype
-from protocols.zero_sharing import PairwiseKeys, zero_share
+from protocols.zero_sharing import PairwiseKeys, zero_bits, zero_share
 
 if TYPE_CHECKING:
     from protocols.channel import MeshCommunicator
+    from protocols.norm_bounds import NormCheck
+    from protocols.projection import Projections
 
 OpeningShare = NDArray[np.uint64]
 """(D,) uint64: a party's masked share of 2^(64-w) times the sum."""
@@ -38,20 +44,37 @@ OpeningShare = NDArray[np.uint64]
 class Committee:
     """One party's end of the committee. Make it with :meth:`join`, end it with :meth:`leave` (or use ``with``)."""
 
-    def __init__(self, keys: PairwiseKeys, communicator: MeshCommunicator, membership: ExitStack) -> None:
+    def __init__(
+        self,
+        keys: PairwiseKeys,
+        communicator: MeshCommunicator,
+        membership: ExitStack,
+        tuples: DealtTuples | None = None,
+    ) -> None:
         self._keys = keys
         self._communicator = communicator
         self._membership = membership
+        self._tuples = tuples
         self._zeros_drawn = 0
+        # Where CrypTen's replaced parts look for this party's randomness.
+        communicator.draw_zero = lambda size: self._draw_zero(zero_share, size)
+        communicator.draw_zero_bits = lambda size: self._draw_zero(zero_bits, size)
+        communicator.draw_tuple = None if tuples is None else tuples.draw
 
     @classmethod
-    def join(cls, mesh: Mesh) -> Committee:
+    def join(cls, peers: Peers, dealer: DealerLink | None = None) -> Committee:
         """Form the committee over a connected mesh. Collective.
 
         From here to :meth:`leave`, CrypTen in this process has no random generator of its own.
 
+        Args:
+            peers: the parties: a mesh, or a group of one that has a dealer as well.
+            dealer: where the dealer is, for :meth:`check_norms`. It serves one committee for each session of the
+                mesh: connect anew before every join.
+
         Raises:
-            ChannelError: a peer did not answer in time, or out of step; connect the mesh anew, then join again.
+            ChannelError: a peer or the dealer did not answer in time, or out of step; connect the mesh anew, then join
+                again.
             CommitteeError: a peer is in another session.
         """
         import_crypten()
@@ -59,15 +82,19 @@ class Committee:
 
         with ExitStack() as membership:
             membership.enter_context(guarded_randomness())
-            communicator = MeshCommunicator(mesh)
-            committee = cls(PairwiseKeys.agree(mesh), communicator, membership.pop_all())
-        communicator.draw_zero = committee._draw_zero
-        return committee
+            keys = PairwiseKeys.agree(peers)
+            tuples = None if dealer is None else DealtTuples.open(dealer, keys.session_id)
+            return cls(keys, MeshCommunicator(peers), membership.pop_all(), tuples)
 
     @property
     def session_id(self) -> bytes:
         """32 public bytes, the same at all parties. Prepared shares of different ids must not be opened together."""
         return self._keys.session_id
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this party has sent in CrypTen's name since it joined, without framing."""
+        return int(self._communicator.comm_bytes)
 
     @property
     def rank(self) -> int:
@@ -132,16 +159,41 @@ class Committee:
         with self.active(context):
             return reveal_sum(opening_share, width)
 
+    def check_norms(self, projections: Projections, check: NormCheck, context: bytes) -> list[bool]:
+        """Which hospitals' updates are short enough. Collective; reveals these bits and nothing else.
+
+        Args:
+            projections: (K, m) uint16, uint32 or uint64: this party's shares of each hospital's projections.
+            check: the same at all parties.
+            context: study, round, attempt and list of hospitals; equal at all parties.
+
+        Returns:
+            (K,) bool in the order of the rows, the same at all parties.
+
+        Raises:
+            ChannelError: a peer or the dealer did not answer in time, or out of step; connect the mesh anew and join.
+            CommitteeError: there is no dealer, it refuses, or the committee was left.
+            EncodingError: not shares of such projections.
+        """
+        if self._tuples is None:
+            raise CommitteeError(
+                "A norm check needs a dealer's randomness: join the committee with its dealer."
+            )
+        with self.active(context):
+            return norm_verdicts(projections, check)
+
     def leave(self) -> None:
         """Give the keys up, also before joining anew after a failure. The mesh stays open. May be called twice."""
         membership, self._membership = self._membership, _LEFT
         membership.close()
 
-    def _draw_zero(self, size: int) -> NDArray[np.int64]:
+    def _draw_zero(
+        self, draw: Callable[[PairwiseKeys, bytes, int], NDArray[np.uint64]], size: int
+    ) -> NDArray[np.int64]:
         # For CrypTen's own calls; the parties run the same program, so that their counters agree.
         self._zeros_drawn += 1
         context = encode(["crypten", self._communicator.context, self._zeros_drawn])
-        return zero_share(self._keys, context, size).view(np.int64)
+        return draw(self._keys, context, size).view(np.int64)
 
     def __enter__(self) -> Committee:
         return self

@@ -1,15 +1,16 @@
-"""Shares of zero over Z_2^64, from one key for every pair of parties.
+"""Shares of zero over Z_2^64, by sum and by XOR, from one key for every pair of parties.
 
 Adversary: semi-honest, up to P-1 parties together; they know every key that one of them holds. The network between
     two honest parties is private and authenticated (:mod:`protocols.mesh`).
-Promise: the P shares sum to zero, and with a set of corrupt parties, the honest parties' shares are uniform but for
-    their sum: each pair of honest parties has a key that nobody else knows. (CrypTen's ring of seeds promises less:
-    there, a party's two neighbours know its share, whatever P.) One context draws once: a second draw would let the
-    difference of two masked vectors be read.
+Promise: the P shares sum (or XOR) to zero, and with a set of corrupt parties, the honest parties' shares are uniform
+    but for their sum: each pair of honest parties has a key that nobody else knows. (CrypTen's ring of seeds promises
+    less: there, a party's two neighbours know its share, whatever P.) One context draws once of each kind: a second
+    draw would let the difference of two masked vectors be read.
 Source: pseudo-random zero sharing, Cramer, Damgård, Ishai 2005 (the additive case); the pairwise form is that of
     Bonawitz et al. 2017, section 4, "masking with one-time pads". HKDF, RFC 5869.
 
     z_i = sum over j > i of F(k_ij, context)  -  sum over j < i of F(k_ij, context)   mod 2^64
+    b_i = XOR over j != i of G(k_ij, context)                                         bit by bit
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from protocols.errors import CommitteeError
 from protocols.prg import SEED_BYTES, Stream
 
 if TYPE_CHECKING:
-    from protocols.mesh_session import Mesh
+    from protocols.mesh_group import Peers
 
 NONCE_BYTES = 32
-_LABEL = "committee-zero-share"
+_SUM_LABEL, _XOR_LABEL = "committee-zero-share", "committee-zero-bits"
 
 
 class PairwiseKeys:
@@ -56,7 +57,7 @@ class PairwiseKeys:
         self.rank = rank
         self.session_id = session_id
         self._keys = dict(keys)
-        self._used: set[bytes] = set()
+        self._used: set[tuple[str, bytes]] = set()
 
     @property
     def world_size(self) -> int:
@@ -64,8 +65,8 @@ class PairwiseKeys:
         return len(self._keys) + 1
 
     @classmethod
-    def agree(cls, mesh: Mesh) -> PairwiseKeys:
-        """Agree with every peer over the mesh. Collective; two message rounds of less than 100 bytes.
+    def agree(cls, mesh: Peers) -> PairwiseKeys:
+        """Agree with every peer over the mesh, or a group of it. Collective; two message rounds of less than 100 bytes.
 
         Each side of a pair gives 32 random bytes, so that one bad source alone does not spoil the key. The second
         round compares the session ids: a peer that told its nonce differently to two parties is found here.
@@ -99,16 +100,16 @@ class PairwiseKeys:
             session_id,
         )
 
-    def streams(self, context: bytes) -> dict[int, Stream]:
-        """The keystreams of one context, by peer; each context once.
+    def streams(self, label: str, context: bytes) -> dict[int, Stream]:
+        """The keystreams of one purpose and context, by peer; each once.
 
         Raises:
             CommitteeError: the context was drawn from before.
         """
-        if context in self._used:
+        if (label, context) in self._used:
             raise CommitteeError("A zero share was already drawn for this context: give each draw its own.")
-        self._used.add(context)
-        return {peer: Stream(key, _LABEL, context) for peer, key in sorted(self._keys.items())}
+        self._used.add((label, context))
+        return {peer: Stream(key, label, context) for peer, key in sorted(self._keys.items())}
 
 
 def pair_key(rank: int, peer: int, own_half: bytes, peer_half: bytes, session_id: bytes) -> bytes:
@@ -133,10 +134,30 @@ def zero_share(keys: PairwiseKeys, context: bytes, size: int) -> NDArray[np.uint
         CommitteeError: the context was used before.
     """
     total = np.zeros(size, dtype=np.uint64)
-    for peer, stream in keys.streams(context).items():
+    for peer, stream in keys.streams(_SUM_LABEL, context).items():
         mask = stream.ring_vector(size, 64)
         if peer > keys.rank:
             total += mask
         else:
             total -= mask
+    return total
+
+
+def zero_bits(keys: PairwiseKeys, context: bytes, size: int) -> NDArray[np.uint64]:
+    """This party's XOR share of zero for ``context``: for values that are shared bit by bit.
+
+    Args:
+        keys: this party's pairwise keys.
+        context: what the draw is for; all parties give the same one, and each only once a session.
+        size: D, the length, at least 1.
+
+    Returns:
+        (D,) uint64; over all parties the bitwise XOR is 0.
+
+    Raises:
+        CommitteeError: the context was used before.
+    """
+    total = np.zeros(size, dtype=np.uint64)
+    for stream in keys.streams(_XOR_LABEL, context).values():
+        total ^= stream.ring_vector(size, 64)
     return total

@@ -234,20 +234,25 @@ def test_within_a_committee_crypten_s_zero_sharing_is_ours_and_everything_else_i
             shared = crypten.mpc.primitives.ArithmeticSharedTensor
             zero = shared.PRZS((2, 3))
             another = shared.PRZS(2, 3)
+            words = crypten.mpc.primitives.BinarySharedTensor
+            zero_words = words.PRZS((2, 3))
+            by_one = words(torch.tensor([5, -7]), src=1).reveal().tolist()
             with pytest.raises(CommitteeError):
                 shared.PRSS((3,))
             # One party's own input is shared with our zeros: what CrypTen offers, though no hospital uses it.
             given_by_one = shared(torch.tensor([5, -7]), precision=0, src=1)
             with pytest.raises(CommitteeError):
                 given_by_one.mul(given_by_one)
-            return zero.share, another.share, given_by_one.reveal().tolist()
+            return zero.share, another.share, given_by_one.reveal().tolist(), zero_words.share, by_one
 
     results = together([lambda member=member: program(member) for member in members])
     for index in (0, 1):
         assert not sum(result[index] for result in results).any()
         assert all(result[index].shape == (2, 3) and result[index].all() for result in results)
     assert not torch.equal(results[0][0], results[0][1])
-    assert all(result[2] == [5, -7] for result in results)
+    assert all(result[2] == result[4] == [5, -7] for result in results)
+    assert not (results[0][3] ^ results[1][3] ^ results[2][3]).any()
+    assert all(result[3].all() for result in results)
 
 
 def test_three_parties_over_grpc_survive_the_loss_of_one():

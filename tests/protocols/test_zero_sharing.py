@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocols.canonical import encode
 from protocols.errors import ChannelError, CommitteeError
 from protocols.mesh import in_process_meshes
-from protocols.zero_sharing import PairwiseKeys, pair_key, zero_share
+from protocols.zero_sharing import PairwiseKeys, pair_key, zero_bits, zero_share
 
 SESSION = bytes(32)
 
@@ -50,25 +50,43 @@ def test_the_shares_of_all_parties_sum_to_zero(world_size, size, context):
     assert total == [0] * size
 
 
+@given(world_size=st.integers(2, 6), size=st.integers(1, 300), context=st.binary(max_size=40))
+@settings(max_examples=30, deadline=None)
+def test_the_bit_shares_of_all_parties_xor_to_zero(world_size, size, context):
+    total = [0] * size
+    for keys in dealt_keys(world_size):
+        total = [a ^ int(b) for a, b in zip(total, zero_bits(keys, context, size), strict=True)]
+    assert total == [0] * size
+
+
+def mask(label: str, pair: frozenset[int], size: int) -> list[int]:
+    """A pair's stream from the definition: HKDF, AES-256-CTR, plain integers."""
+    info = encode(["securefl-prg-1", label, b"round 1"])
+    key = HKDF(SHA256(), length=32, salt=None, info=info).derive(key_of(pair))
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * size))
+    return [int.from_bytes(stream[8 * k : 8 * k + 8], "little") for k in range(size)]
+
+
 def test_a_share_is_the_signed_sum_of_the_pairs_aes_streams():
-    """An independent computation from the definition: HKDF, AES-256-CTR, plain integers."""
-
-    def mask(pair: frozenset[int], size: int) -> list[int]:
-        info = encode(["securefl-prg-1", "committee-zero-share", b"round 1"])
-        key = HKDF(SHA256(), length=32, salt=None, info=info).derive(key_of(pair))
-        stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * size))
-        return [int.from_bytes(stream[8 * k : 8 * k + 8], "little") for k in range(size)]
-
-    low, high = mask(frozenset({0, 1}), 5), mask(frozenset({1, 2}), 5)
+    low, high = (mask("committee-zero-share", frozenset(pair), 5) for pair in ((0, 1), (1, 2)))
     expected = [(b - a) % 2**64 for a, b in zip(low, high, strict=True)]
     assert zero_share(dealt_keys(3)[1], b"round 1", 5).tolist() == expected
 
 
+def test_a_bit_share_is_the_xor_of_the_pairs_aes_streams():
+    low, high = (mask("committee-zero-bits", frozenset(pair), 5) for pair in ((0, 1), (1, 2)))
+    expected = [a ^ b for a, b in zip(low, high, strict=True)]
+    assert zero_bits(dealt_keys(3)[1], b"round 1", 5).tolist() == expected
+
+
 def test_no_proper_subset_of_the_shares_sums_to_zero():
     shares = [zero_share(keys, b"x", 8) for keys in dealt_keys(4)]
+    bit_shares = [zero_bits(keys, b"x", 8) for keys in dealt_keys(4)]
     for size in (1, 2, 3):
         for subset in combinations(shares, size):
             assert np.count_nonzero(sum(subset)) == 8
+        for subset in combinations(bit_shares, size):
+            assert np.count_nonzero(np.bitwise_xor.reduce(subset)) == 8
 
 
 def test_contexts_give_unrelated_shares_and_each_is_drawn_once():
@@ -77,6 +95,13 @@ def test_contexts_give_unrelated_shares_and_each_is_drawn_once():
     assert np.count_nonzero(first == second) == 0
     with pytest.raises(CommitteeError, match="already drawn"):
         zero_share(keys, b"round 1", 64)
+    # The two kinds have streams of their own, with two parties the one pair's stream itself.
+    bits = zero_bits(keys, b"round 1", 64)
+    assert np.count_nonzero(bits == first) == 0
+    pair = dealt_keys(2)[0]
+    assert not np.array_equal(zero_bits(pair, b"x", 4), zero_share(pair, b"x", 4))
+    with pytest.raises(CommitteeError, match="already drawn"):
+        zero_bits(keys, b"round 1", 64)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
@@ -87,6 +112,23 @@ def test_agreement_gives_one_session_and_matching_keys(world_size):
     assert [keys.world_size for keys in parties] == [world_size] * world_size
     total = sum(zero_share(keys, b"", 1000).astype(object) for keys in parties) % 2**64
     assert not total.any()
+
+
+def test_a_group_of_a_mesh_agrees_without_the_others():
+    meshes = in_process_meshes(4, deadline=10)
+
+    def agree(rank: int) -> PairwiseKeys | None:
+        meshes[rank].connect()
+        return PairwiseKeys.agree(meshes[rank].group([3, 0, 1])) if rank != 2 else None
+
+    with ThreadPoolExecutor(4) as pool:
+        first, second, nobody, zeroth = pool.map(agree, range(4))
+    assert nobody is None
+    parties = [zeroth, first, second]
+    assert [keys.rank for keys in parties] == [0, 1, 2]
+    assert not (sum(zero_share(keys, b"", 100).astype(object) for keys in parties) % 2**64).any()
+    for mesh in meshes:
+        mesh.close()
 
 
 def test_every_session_has_new_keys_and_a_new_id():
