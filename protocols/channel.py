@@ -3,7 +3,8 @@
 Adversary: as for :mod:`protocols.mesh`; and a peer whose program is out of step with this one.
 Promise: tensors go as raw little-endian bytes and nothing is ever unpickled; every message is bound to the context
     (round, attempt ...), the operation, its number, and the tensors' type and shapes, so that two parties in
-    different operations get a ChannelError and never each other's numbers. A sum is exchanged directly, all to all.
+    different operations get a ChannelError and never each other's numbers. A sum goes as :mod:`protocols.mesh_reduce`
+    says.
 Source: CrypTen 0.4.1, ``communicator/communicator.py`` (the interface) and ``distributed_communicator.py`` (the
     meaning of each operation).
 
@@ -27,23 +28,24 @@ from torch.distributed import ReduceOp
 
 from protocols.canonical import encode
 from protocols.errors import ChannelError
-from protocols.mesh_session import Buffer, Mesh, Sending
+from protocols.mesh_group import Peers, Sending
+from protocols.mesh_reduce import Words, all_reduce, as_bytes, receive_words
 
-_INT64 = np.dtype("<i8")
+_WORD = np.dtype("<u8")
 
 
 class MeshCommunicator(Communicator):  # type: ignore[misc]
     """One party's communicator. Each thread has the one that it activated, so that P parties fit into one process.
 
     Args:
-        mesh: a connected mesh.
+        mesh: a connected mesh, or a group of its session; its ranks are CrypTen's.
         draw_zero: the party's zero sharing, ``size -> (size,) int64``, for CrypTen's own use of it.
     """
 
     BYTES_PER_ELEMENT = 8
     _of_thread: ClassVar[threading.local] = threading.local()
 
-    def __init__(self, mesh: Mesh, draw_zero: Callable[[int], NDArray[np.int64]] | None = None) -> None:
+    def __init__(self, mesh: Peers, draw_zero: Callable[[int], NDArray[np.int64]] | None = None) -> None:
         self.mesh = mesh
         self.draw_zero = draw_zero
         self.context = b""
@@ -57,7 +59,14 @@ class MeshCommunicator(Communicator):  # type: ignore[misc]
 
         Args:
             context: what the block is for; messages of another context are refused.
+
+        Raises:
+            ChannelError: the session has not all ranks of the mesh.
         """
+        if len(self.mesh.peers) + 1 != self.mesh.world_size:
+            raise ChannelError(
+                "The session has fewer members than the mesh: give CrypTen a group of its members."
+            )
         before = getattr(self._of_thread, "instance", None)
         crypten.communicator.DistributedCommunicator = MeshCommunicator
         self._of_thread.instance = self
@@ -114,8 +123,9 @@ class MeshCommunicator(Communicator):  # type: ignore[misc]
 
     def isend(self, tensor: torch.Tensor, dst: int) -> Sending:
         """Send without waiting; ``wait()`` on the result."""
-        self._count(tensor.numel())
-        return self.mesh.start_send(dst, self._tag("send", None, [tensor]), _wire([tensor]))
+        words = _words([tensor])
+        self._count(words.nbytes)
+        return self.mesh.start_send(dst, self._tag("send", None, [tensor]), as_bytes(words))
 
     def recv(self, tensor: torch.Tensor, src: int | None = None) -> torch.Tensor:
         """A new tensor of this one's shape, from ``src``, which must be named."""
@@ -157,39 +167,60 @@ class MeshCommunicator(Communicator):  # type: ignore[misc]
         if self.mesh.rank != dst:
             self._send_each("gather", number, {dst: [tensor]})
             return [None]
-        received = {peer: self._receive("gather", number, [tensor], peer)[0] for peer in self.mesh.peers}
         return [
-            received[rank] if rank in received else tensor.clone() for rank in range(self.mesh.world_size)
+            tensor.clone() if rank == dst else self._receive("gather", number, [tensor], rank)[0]
+            for rank in range(self.mesh.world_size)
         ]
 
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The parties' tensors by rank."""
-        received = self._exchange("all_gather", [tensor])
-        return [
-            _to_tensors(received[rank], [tensor])[0] if rank in received else tensor.clone()
-            for rank in range(self.mesh.world_size)
-        ]
+        with self._timed():
+            number = self._next()
+            sendings = self._start_each("all_gather", number, {peer: [tensor] for peer in self.mesh.peers})
+            gathered = [
+                tensor.clone()
+                if rank == self.mesh.rank
+                else self._receive("all_gather", number, [tensor], rank)[0]
+                for rank in range(self.mesh.world_size)
+            ]
+            for sending in sendings:
+                sending.wait()
+            return gathered
 
     def reduce(self, input: Any, dst: int, op: Any = ReduceOp.SUM, batched: bool = False) -> Any:
         """At ``dst`` the sum (or bitwise XOR) over the parties, elsewhere None."""
         number = self._next()
-        tensors = _listed(input, batched)
+        tensors, combine = _listed(input, batched), _combining(op)
         if self.mesh.rank != dst:
             self._send_each("reduce", number, {dst: tensors})
             return None
-        tag = self._tag("reduce", number, tensors)
-        size = _size(tensors)
-        others = [self.mesh.receive(peer, tag, size) for peer in self.mesh.peers]
-        return _combine(tensors, others, op, batched)
+        total, tag = _words(tensors).copy(), self._tag("reduce", number, tensors)
+        for peer in self.mesh.peers:
+            receive_words(self.mesh, peer, tag, total, combine)
+        results = _shaped(total, tensors)
+        return results if batched else results[0]
 
     def all_reduce(self, input: Any, op: Any = ReduceOp.SUM, batched: bool = False) -> Any:
         """The sum modulo 2^64 (or bitwise XOR) over the parties, for all of them; ``input`` stays as it is."""
-        tensors = _listed(input, batched)
-        return _combine(tensors, list(self._exchange("all_reduce", tensors).values()), op, batched)
+        with self._timed():
+            tensors, combine = _listed(input, batched), _combining(op)
+            number = self._next()
+            total, sent = all_reduce(
+                self.mesh,
+                lambda step: self._tag(f"all_reduce {step}", number, tensors),
+                _words(tensors),
+                combine,
+            )
+            self._count(sent)
+            results = _shaped(total, tensors)
+            return results if batched else results[0]
 
     def barrier(self) -> None:
         """Return when every party has entered."""
-        self._exchange("barrier", [])
+        with self._timed():
+            tag = self._tag("barrier", self._next(), [])
+            self._count(0)
+            self.mesh.exchange(tag, dict.fromkeys(self.mesh.peers, b""), 0)
 
     # Objects would be pickled.
 
@@ -220,34 +251,39 @@ class MeshCommunicator(Communicator):  # type: ignore[misc]
     def _tag(self, operation: str, number: int | None, tensors: Sequence[torch.Tensor]) -> bytes:
         return encode([self.context, operation, number, "int64", [list(tensor.shape) for tensor in tensors]])
 
-    def _count(self, elements: int) -> None:
+    def _count(self, sent_bytes: int) -> None:
         self.comm_rounds += 1
-        self.comm_bytes += elements * self.BYTES_PER_ELEMENT
+        self.comm_bytes += sent_bytes
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._log_communication_time(time.monotonic() - began)
 
     def _receive(
         self, operation: str, number: int | None, like: Sequence[torch.Tensor], src: int | None
     ) -> list[torch.Tensor]:
         if src is None:
             raise ChannelError("A receive must name the party that it is from.")
-        data = self.mesh.receive(src, self._tag(operation, number, like), _size(like))
-        return _to_tensors(data, like)
+        _check_kind(like)
+        words = np.empty(sum(tensor.numel() for tensor in like), dtype=_WORD)
+        receive_words(self.mesh, src, self._tag(operation, number, like), words)
+        return _shaped(words, like)
+
+    def _start_each(
+        self, operation: str, number: int, tensors: dict[int, list[torch.Tensor]]
+    ) -> list[Sending]:
+        words = {peer: _words(its) for peer, its in tensors.items()}
+        self._count(sum(its.nbytes for its in words.values()))
+        return [
+            self.mesh.start_send(peer, self._tag(operation, number, tensors[peer]), as_bytes(its))
+            for peer, its in words.items()
+        ]
 
     def _send_each(self, operation: str, number: int, tensors: dict[int, list[torch.Tensor]]) -> None:
-        sendings = []
-        for peer, its in tensors.items():
-            self._count(sum(tensor.numel() for tensor in its))
-            sendings.append(self.mesh.start_send(peer, self._tag(operation, number, its), _wire(its)))
-        for sending in sendings:
+        for sending in self._start_each(operation, number, tensors):
             sending.wait()
-
-    def _exchange(self, operation: str, tensors: list[torch.Tensor]) -> dict[int, bytes]:
-        began = time.monotonic()
-        size = _size(tensors)
-        self._count(size // self.BYTES_PER_ELEMENT * len(self.mesh.peers))
-        tag = self._tag(operation, self._next(), tensors)
-        received = self.mesh.exchange(tag, dict.fromkeys(self.mesh.peers, _wire(tensors)), size)
-        self._log_communication_time(time.monotonic() - began)
-        return received
 
 
 class Receiving:
@@ -277,50 +313,31 @@ def _listed(input: Any, batched: bool) -> list[torch.Tensor]:
     return tensors
 
 
-def _size(tensors: Sequence[torch.Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors) * _INT64.itemsize
+def _combining(op: Any) -> np.ufunc:
+    if op == ReduceOp.SUM:
+        return np.add  # of unsigned numbers: wrapping around is what the ring means
+    if op == ReduceOp.BXOR:
+        return np.bitwise_xor
+    raise ChannelError("The committee's channel reduces by sum or by bitwise XOR only.")
 
 
-def _wire(tensors: Sequence[torch.Tensor]) -> Buffer:
-    joined = _joined(tensors)
-    return joined.data if joined.size else b""
-
-
-def _joined(tensors: Sequence[torch.Tensor]) -> NDArray[np.int64]:
+def _check_kind(tensors: Sequence[torch.Tensor]) -> None:
     for tensor in tensors:
         if tensor.dtype != torch.int64 or tensor.device.type != "cpu":
             raise ChannelError(
                 f"The committee's channel carries 64-bit integers on the CPU, not {tensor.dtype}."
             )
-    arrays = [
-        tensor.detach().contiguous().numpy().reshape(-1).astype(_INT64, copy=False) for tensor in tensors
-    ]
-    joined = arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, _INT64), *arrays])
-    return joined
 
 
-def _to_tensors(data: bytes, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    if len(data) != _size(like):
-        raise ChannelError(f"A peer sent {len(data)} bytes for tensors of {_size(like)}: connect anew.")
-    return _shaped(torch.from_numpy(np.frombuffer(data, dtype=_INT64).astype(np.int64)), like)
+def _words(tensors: Sequence[torch.Tensor]) -> Words:
+    """The tensors' numbers one after the other; of a single tensor a view, if it lies in one piece."""
+    _check_kind(tensors)
+    arrays = [tensor.detach().contiguous().numpy().reshape(-1) for tensor in tensors]
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int64), *arrays])
+    return joined.astype("<i8", copy=False).view(_WORD)
 
 
-def _shaped(values: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _shaped(words: Words, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    values = torch.from_numpy(words.view("<i8").astype(np.int64, copy=False))
     parts = torch.split(values, [tensor.numel() for tensor in like])
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
-
-
-def _combine(tensors: list[torch.Tensor], others: list[bytes], op: Any, batched: bool) -> Any:
-    if op not in (ReduceOp.SUM, ReduceOp.BXOR):
-        raise ChannelError("The committee's channel reduces by sum or by bitwise XOR only.")
-    total = _joined(tensors).view("<u8").astype(np.uint64)
-    for other in others:
-        if len(other) != total.nbytes:
-            raise ChannelError(f"A peer sent {len(other)} bytes for tensors of {total.nbytes}: connect anew.")
-        values = np.frombuffer(other, dtype="<u8")
-        if op == ReduceOp.SUM:
-            total += values  # unsigned, so that wrapping around is what the ring means
-        else:
-            total ^= values
-    results = _shaped(torch.from_numpy(total.view(np.int64)), tensors)
-    return results if batched else results[0]

@@ -2,8 +2,9 @@
 
 Adversary: a coordinator and a network that pick, delay, replay and mix messages; up to P - 1 parties that tell all.
 Promise: every envelope is bound to its study, round, attempt, previous outcome, sender, recipient, width and size, and
-    the hospital's signature covers the digests of all P envelopes: no party can be given another contribution than its
-    fellows without this being seen at the freeze, where all parties sign one list.
+    the hospital's signature covers the digests of all P envelopes and of the whole context (model and committee too):
+    no party can be given another contribution than its fellows without this being seen at the freeze, where all
+    parties sign one list.
 Source: the server-mediated round of Bonawitz et al. 2017, section 4 and figure 4 (consistency check), with a committee
     in place of the pairwise masks.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import field_validator
 
@@ -21,6 +23,8 @@ from protocols.errors import EncodingError, SignatureError
 from protocols.prg import RingVector, width_of
 from protocols.sharing import share
 from protocols.signing import SigningKey, verify
+
+T = TypeVar("T")
 
 
 class RoundContext(Record):
@@ -32,6 +36,8 @@ class RoundContext(Record):
         attempt: 1, 2, ...: each attempt has its own keys.
         previous: digest of the previous outcome, or of the beginning, 32 bytes.
         purpose: "statistics" or "update".
+        model: digest of the global model that the vectors start from, 32 bytes; hospitals compute it by themselves.
+        parties: the committee of this attempt, in the order of the ranks.
         width: w, bits of the ring.
         size: D, elements of a vector.
     """
@@ -42,6 +48,8 @@ class RoundContext(Record):
     attempt: int
     previous: bytes
     purpose: str
+    model: bytes
+    parties: list[str]
     width: int
     size: int
 
@@ -56,12 +64,16 @@ class RoundKey(Record):
 
 
 class Contribution(Record):
-    """What a hospital signs: the digests of its envelopes, in the parties' order."""
+    """What a hospital signs: the digests of its envelopes, in the parties' order.
+
+    ``coin`` commits it to 32 random bytes (:func:`protocols.integrity.commit_coin`), with which it will check the sum.
+    """
 
     kind = "contribution"
     context: bytes
     hospital: str
     envelopes: list[bytes]
+    coin: bytes
 
 
 class FrozenList(Record):
@@ -69,16 +81,35 @@ class FrozenList(Record):
 
     A map's order is not part of its encoding; it is restored here, so that all who read the list add and name the
     hospitals in one order.
+
+    Attributes:
+        context: digest of the round's context.
+        cohort: the hospitals that were asked.
+        contributions: what will be added.
+        absent: why the others of the cohort are not in it, as a fixed word each.
     """
 
     kind = "frozen-list"
     context: bytes
+    cohort: list[str]
     contributions: dict[str, bytes]
+    absent: dict[str, str]
 
-    @field_validator("contributions")
+    @field_validator("contributions", "absent")
     @classmethod
-    def _in_order(cls, contributions: dict[str, bytes]) -> dict[str, bytes]:
-        return dict(sorted(contributions.items()))
+    def _in_order(cls, by_name: dict[str, T]) -> dict[str, T]:
+        return dict(sorted(by_name.items()))
+
+
+class Vote(Record):
+    """What a party signs at the freeze: this list, and its commitment to its part of the norm check's coin.
+
+    ``commitment`` is empty where no norm is checked.
+    """
+
+    kind = "vote"
+    frozen: bytes
+    commitment: bytes
 
 
 def binding(context: RoundContext, hospital: str, party: str) -> Binding:
@@ -108,7 +139,7 @@ def vector_holder(context: RoundContext, hospital: str, parties: int) -> int:
 
 
 def contribute(
-    x: RingVector, context: RoundContext, hospital: str, round_keys: Mapping[str, bytes]
+    x: RingVector, context: RoundContext, hospital: str, round_keys: Mapping[str, bytes], coin: bytes
 ) -> tuple[Contribution, list[bytes]]:
     """Share x among the parties and seal each share.
 
@@ -117,6 +148,7 @@ def contribute(
         context: the round; its size and width are those of x.
         hospital: the sender.
         round_keys: each party's public key for this attempt, in the parties' order; the caller has verified them.
+        coin: the hospital's commitment for the check of the sum.
 
     Returns:
         The contribution to sign, and the envelopes in the parties' order.
@@ -132,7 +164,8 @@ def contribute(
         for (party, public), plaintext in zip(round_keys.items(), shares, strict=True)
     ]
     digests = [envelope_digest(envelope) for envelope in envelopes]
-    return Contribution(context=context.digest(), hospital=hospital, envelopes=digests), envelopes
+    contribution = Contribution(context=context.digest(), hospital=hospital, envelopes=digests, coin=coin)
+    return contribution, envelopes
 
 
 def open_share(envelope: bytes, key: SealingKey, context: RoundContext, hospital: str, party: str) -> bytes:

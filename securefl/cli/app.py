@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from protocols.errors import ProtocolError
-from securefl.cli import consortium, serve, study
+from securefl.cli import audit, consortium, serve, study, verify
 from securefl.errors import SecureFLError
 
 app = typer.Typer(
@@ -24,9 +24,12 @@ app = typer.Typer(
 bench_app = typer.Typer(help="Measure what a round costs.", no_args_is_help=True)
 app.add_typer(study.app, name="study")
 app.add_typer(consortium.app, name="consortium")
+app.add_typer(audit.app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.add_typer(serve.party_app, name="party")
+app.add_typer(serve.dealer_app, name="dealer")
 app.add_typer(serve.hospital_app, name="hospital", hidden=True)
+app.command("verify")(verify.verify)
 
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -50,6 +53,12 @@ def run(
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar and no line a round.")] = False,
+    insecure_unchecked: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-unchecked", help="Check neither norms nor sums; the report and every receipt say so."
+        ),
+    ] = False,
 ) -> None:
     """Run a study on this computer: train, compare, report."""
     from rich.console import Console
@@ -65,6 +74,7 @@ def run(
         workers=workers,
         base_port=base_port,
         progress=not quiet,
+        insecure_unchecked=insecure_unchecked,
     )
     if not result.finished:
         print(

@@ -17,11 +17,14 @@ def new(
     party: Annotated[
         list[str], typer.Option(help="A party's name, in the order of the ranks; repeat for each.")
     ],
+    dealer: Annotated[
+        str | None, typer.Option(help="The dealer's name, for studies that check norms: none of the others.")
+    ] = None,
 ) -> None:
     """Make keys for all members and pin them. Hand each member its folder under keys/, and delete it here."""
     from securefl import consortium
 
-    made = consortium.create(folder, hospital, party)
+    made = consortium.create(folder, hospital, party, dealer)
     print(f"Made {folder / 'consortium.toml'}: {len(made.hospitals)} hospitals, {len(made.parties)} parties.")
     print(f"Private keys are in {folder / 'keys'}: hand each member its own folder, and keep no copy.")
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 party_app = typer.Typer(help="The aggregation committee.", no_args_is_help=True)
+dealer_app = typer.Typer(help="The dealer of correlated randomness.", no_args_is_help=True)
 hospital_app = typer.Typer(help="Hospitals of the local engine.", no_args_is_help=True)
 
 StudyPath = Annotated[Path, typer.Option("--study", help="The study folder.")]
@@ -21,6 +22,10 @@ KeysPath = Annotated[Path, typer.Option("--keys", help="Folder with one folder o
 HomePath = Annotated[Path, typer.Option("--home", help="Folder for what must survive a restart.")]
 SocketPath = Annotated[Path, typer.Option("--socket", help="Unix socket to serve on, mode 0600.")]
 ExhibitsPath = Annotated[Path | None, typer.Option("--exhibits", hidden=True)]
+Unchecked = Annotated[
+    bool,
+    typer.Option("--insecure-unchecked", help="Take part in a run in which nobody checks norms and sums."),
+]
 Leashed = Annotated[bool, typer.Option("--leashed", help="End when standard input is closed.")]
 
 
@@ -33,9 +38,21 @@ def party_serve(
     home: HomePath,
     socket: SocketPath,
     listen: Annotated[str, typer.Option(help="host:port for the other parties, for example 127.0.0.1:7001.")],
-    peer: Annotated[list[str], typer.Option(help="host:port of every party, in the order of the ranks.")],
+    peer: Annotated[
+        list[str],
+        typer.Option(
+            help="host:port of every party, in the order of the ranks; then the dealer's, if the study checks norms."
+        ),
+    ],
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what it remembers over all studies (default: NAME.ledger beside HOME)."
+        ),
+    ] = None,
     exhibits: ExhibitsPath = None,
     leashed: Leashed = False,
+    unchecked: Unchecked = False,
 ) -> None:
     """Serve one party of a study until the process ends."""
     _prepare(leashed)
@@ -44,9 +61,39 @@ def party_serve(
     single_thread()
     from securefl.engines.party_node import PartyPlaces, serve_party
 
-    places = PartyPlaces(study, consortium, keys / name, home, socket, listen, peer, exhibits)
+    places = PartyPlaces(
+        study,
+        consortium,
+        keys / name,
+        home,
+        socket,
+        listen,
+        peer,
+        ledger or home.with_name(f"{name}.ledger"),
+        exhibits,
+        unchecked,
+    )
     server = serve_party(name, places)
     _serve(server)
+
+
+@dealer_app.command("serve")
+def dealer_serve(
+    name: Annotated[str, typer.Argument(help="The dealer's name in the consortium.")],
+    consortium: ConsortiumPath,
+    keys: KeysPath,
+    socket: SocketPath,
+    listen: Annotated[str, typer.Option(help="host:port for the parties, for example 127.0.0.1:7000.")],
+    peer: Annotated[
+        list[str], typer.Option(help="host:port of every party, in the order of the ranks; then its own.")
+    ],
+    leashed: Leashed = False,
+) -> None:
+    """Deal correlated randomness to the parties until the process ends. It sees no data."""
+    _prepare(leashed)
+    from securefl.engines.dealer_node import DealerPlaces, serve_dealer
+
+    _serve(serve_dealer(name, DealerPlaces(consortium, keys / name, socket, listen, peer)))
 
 
 @hospital_app.command("serve")
@@ -59,6 +106,7 @@ def hospital_serve(
     exhibits: ExhibitsPath = None,
     clear: Annotated[Path | None, typer.Option("--clear", hidden=True)] = None,
     leashed: Leashed = False,
+    unchecked: Unchecked = False,
 ) -> None:
     """Serve any hospital of a study until the process ends."""
     _prepare(leashed)
@@ -67,7 +115,8 @@ def hospital_serve(
     settle()
     from securefl.engines.hospital_node import HospitalPlaces, serve_hospitals
 
-    _serve(serve_hospitals(HospitalPlaces(study, consortium, keys, home, socket, exhibits, clear)))
+    places = HospitalPlaces(study, consortium, keys, home, socket, exhibits, clear, unchecked)
+    _serve(serve_hospitals(places))
 
 
 def _prepare(leashed: bool) -> None:

@@ -287,7 +287,7 @@ def test_a_party_cannot_claim_another_rank_and_nobody_calls_without_a_certificat
 
 def piece(mesh, peer, *, sequence=0, size=1, offset=0, body=b"x", tag=b"t", source=None):
     head = encode([peer, source or mesh._heard[peer], mesh._nonce, sequence, size, tag, offset])
-    return struct.pack(">H", len(head)) + head + body
+    return struct.pack(">H", len(head)) + head + bytes(-(2 + len(head)) % 8) + body
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Claims on what a run withstands: absence, faults of the network, strange messages, crashes."""
+
+from __future__ import annotations
+
+from securefl.audit.registry import Claim
+
+RUNS = (
+    Claim(
+        id="missing-hospitals-cost-themselves",
+        statement="A hospital that declines, is silent or contributes badly costs its own contribution and nobody "
+        "else's, and the receipt says why it is not there.",
+        adversary="hospitals and links that fail or misbehave, as long as the minimum is left",
+        where=("securefl.roles.coordinator.CoordinatorMachine", "protocols.contribution.FrozenList"),
+        shown=(
+            "tests/securefl/roles/test_coordinator.py"
+            "::test_a_silent_hospital_is_left_out_at_the_deadline_and_comes_back",
+            "tests/securefl/roles/test_coordinator.py"
+            "::test_a_contribution_that_the_parties_refuse_costs_only_its_hospital",
+            "tests/processes/test_faults.py::test_a_stopped_hospital_process_is_waited_for",
+        ),
+        limits="Why a hospital is absent is the coordinator's word: it can leave out whom it likes, down to the "
+        "minimum. The statistics round needs everyone.",
+        mutants=("pairwise-masks",),
+    ),
+    Claim(
+        id="faults-end-in-errors",
+        statement="Whatever goes wrong on the committee's channel ends in a typed error that names the peer, at the "
+        "latest at the deadline.",
+        adversary="peers that crash, stall, restart or run out of step; a network that loses messages",
+        where=("protocols.mesh_session.Mesh", "protocols.errors.ChannelError"),
+        shown=(
+            "tests/protocols/test_mesh.py::test_silence_ends_at_the_deadline_and_names_the_peer",
+            "tests/protocols/test_mesh.py"
+            "::test_a_message_out_of_step_or_too_long_names_the_peer_and_ends_the_session",
+            "tests/protocols/test_mesh.py::test_a_waiting_party_learns_at_once_that_a_peer_left_the_session",
+            "tests/processes/test_faults.py::test_a_stopped_party_is_waited_for",
+        ),
+        limits="The deadline is for one operation. A party that floods its peers is not withstood, and one that always "
+        "fails ends the run.",
+        mutants=("wait-without-end",),
+    ),
+    Claim(
+        id="channel-is-authenticated",
+        statement="A party's messages are read by, and come from, the holder of exactly the certificate that is pinned "
+        "for its rank.",
+        adversary="whoever is on the network, and a party that claims another's rank",
+        where=("protocols.mesh.GrpcMesh", "protocols.certificates.check_party_certificate"),
+        shown=(
+            "tests/protocols/test_mesh.py::test_an_impostor_at_a_peers_address_is_refused_at_once",
+            "tests/protocols/test_mesh.py"
+            "::test_a_party_cannot_claim_another_rank_and_nobody_calls_without_a_certificate",
+            "tests/protocols/test_mesh.py"
+            "::test_a_connection_that_is_not_tls_1_3_is_refused_although_its_certificate_is_pinned",
+        ),
+        limits="TLS hides neither when parties talk nor how much. It rests on gRPC's TLS 1.3.",
+        mutants=("rank-by-word",),
+    ),
+    Claim(
+        id="any-bytes-are-answered",
+        statement="Whatever bytes reach a role, it answers with a message, and what it refuses changes nothing.",
+        adversary="whoever can send a role a message",
+        where=(
+            "securefl.roles.host.Answering",
+            "securefl.roles.messages.read_message",
+            "protocols.canonical.decode",
+        ),
+        shown=(
+            "tests/securefl/roles/test_fuzz.py::test_a_mutant_is_refused_or_means_the_same",
+            "tests/securefl/roles/test_fuzz.py::test_no_sequence_of_messages_leads_astray",
+            "tests/protocols/test_canonical.py::test_arbitrary_bytes_are_a_value_or_an_encoding_error",
+        ),
+        limits="A message may be well formed and come at a bad moment: the coordinator can stop a study at any time.",
+        mutants=("messages-on-trust",),
+    ),
+    Claim(
+        id="crashes-cost-nothing",
+        statement="Any process may be killed at any moment: the study ends with the model of an undisturbed run.",
+        adversary="crashes and power failures",
+        where=("securefl.roles.host.Host", "securefl.durable.write"),
+        shown=(
+            "tests/securefl/roles/test_crashes.py::test_a_role_killed_before_any_write",
+            "tests/securefl/roles/test_crashes.py::test_a_role_killed_at_any_step",
+            "tests/processes/test_local_engine.py::test_kill_9_at_any_moment",
+        ),
+        limits="A round that had to be repeated costs its time. A disk that loses what it was told to keep is not "
+        "withstood; see one-sum-a-round.",
+        no_mutant="No single protection carries it: the tests kill every role at each of its writes and compare "
+        "models. The one order of writes that guards a secret has its mutant at one-sum-a-round.",
+    ),
+)

@@ -1,0 +1,178 @@
+"""Claims on who sees what."""
+
+from __future__ import annotations
+
+from securefl.audit.registry import Claim
+
+_ALL_BUT_ONE = "any P - 1 of the P parties together, with the coordinator, the network and other hospitals"
+_COORDINATOR = "the coordinator and the network, which write, drop, delay and replay messages as they like"
+
+SECRECY = (
+    Claim(
+        id="parties-see-nothing",
+        statement="Of the honest hospitals' updates, any P - 1 parties together learn the opened sum and nothing else.",
+        adversary=f"{_ALL_BUT_ONE}; they follow the program",
+        where=("protocols.sharing.share", "protocols.prg.Stream", "protocols.prg.new_seed"),
+        shown=(
+            "tests/guarantees/test_view_simulation.py::test_a_view_has_the_structure_of_the_simulated_one",
+            "tests/guarantees/test_view_simulation.py::test_the_view_with_the_explicit_share_looks_uniform",
+            "tests/guarantees/test_view_simulation.py::test_control_a_faulty_expansion_is_caught",
+            "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
+        ),
+        limits="All P parties together read every update. Sums and models tell something of the records themselves: "
+        "there is no differential privacy. What colluding hospitals know, they can subtract. It rests on AES-256.",
+        mutants=("short-seed", "one-scalar-mask"),
+    ),
+    Claim(
+        id="masks-are-used-once",
+        statement="A mask hides one vector: each sharing draws new seeds, and seed, round, hospital and party all make "
+        "it; an opening mask is drawn once.",
+        adversary=_ALL_BUT_ONE,
+        where=(
+            "protocols.sharing.share",
+            "protocols.contribution.share_context",
+            "protocols.zero_sharing.PairwiseKeys",
+        ),
+        shown=(
+            "tests/protocols/test_sharing.py::test_every_sharing_draws_its_own_seeds",
+            "tests/protocols/test_contribution.py::test_masks_are_bound_to_the_round_and_to_the_hospital",
+            "tests/protocols/test_zero_sharing.py::test_contexts_give_unrelated_shares_and_each_is_drawn_once",
+        ),
+        limits="Which opening masks were drawn is remembered for one session of the committee; the next has new keys.",
+        mutants=("mask-used-twice",),
+    ),
+    Claim(
+        id="openings-are-masked",
+        statement="What a party sends to open the sum is uniform but for the sum, whoever the other colluders are.",
+        adversary="up to P - 1 parties together; they follow the program",
+        where=("protocols.zero_sharing.zero_share", "protocols.committee.Committee.prepare"),
+        shown=(
+            "tests/protocols/test_zero_sharing.py::test_no_proper_subset_of_the_shares_sums_to_zero",
+            "tests/protocols/test_committee.py::test_an_opening_share_looks_uniform_whatever_the_share",
+            "tests/guarantees/test_stock_crypten.py"
+            "::test_two_neighbours_unmask_the_party_between_them_in_the_stock_ring",
+        ),
+        limits="P - 1 parties know the last one's share of the sum, since the sum and their own shares tell it.",
+        mutants=("ring-of-seeds",),
+    ),
+    Claim(
+        id="no-seeded-secrets",
+        statement="Masks, keys and coins come from the operating system's source; torch's, NumPy's and Python's "
+        "generators and the study's seed reach none of them.",
+        adversary="whoever knows the study, its seed and every generator's state",
+        where=("protocols.prg.new_seed", "protocols.crypten_repairs.guarded_randomness"),
+        shown=(
+            "tests/guarantees/test_stock_crypten.py::test_nothing_of_ours_asks_torch_for_randomness",
+            "tests/protocols/test_norm_program.py::test_torch_is_asked_for_no_randomness",
+            "tests/protocols/test_crypten_repairs.py"
+            "::test_every_draw_of_crypten_is_refused_while_guarded_and_works_again_afterwards",
+        ),
+        limits="The operating system's source and the `cryptography` library are believed.",
+        mutants=("masks-from-torch",),
+    ),
+    Claim(
+        id="coordinator-sees-envelopes",
+        statement="The coordinator carries sealed envelopes, each bound to its round, sender and recipient, and never "
+        "a share in the open.",
+        adversary=_COORDINATOR,
+        where=(
+            "protocols.contribution.contribute",
+            "protocols.envelope.seal",
+            "protocols.envelope.SealingKey.open",
+        ),
+        shown=(
+            "tests/guarantees/test_view_simulation.py::test_through_envelopes_the_coalition_sees_no_more",
+            "tests/protocols/test_contribution.py::test_an_envelope_opens_only_in_its_round",
+            "tests/protocols/test_contribution.py::test_an_envelope_opens_only_for_its_sender_and_recipient",
+        ),
+        limits="It sees who takes part, when, for how long, and how large the model is. In the local engine it runs on "
+        "the computer that holds all keys, and hides nothing from that computer.",
+        mutants=("shares-in-the-open",),
+    ),
+    Claim(
+        id="keys-are-pinned",
+        statement="A hospital seals only to round keys that are signed by the parties' pinned keys.",
+        adversary=_COORDINATOR,
+        where=("securefl.roles.hospital.HospitalMachine", "securefl.consortium.Consortium"),
+        shown=(
+            "tests/securefl/roles/test_hospital.py::test_keys_that_the_pinned_keys_did_not_sign_are_refused",
+            "tests/securefl/roles/test_hospital.py::test_every_partys_key_must_be_there_once_in_order",
+            "tests/securefl/test_consortium.py::test_any_change_of_a_pinned_key_changes_the_digest",
+        ),
+        limits="Members compare the fingerprints of `consortium.toml` themselves: who is shown a false file is lost.",
+        mutants=("keys-from-the-coordinator",),
+    ),
+    Claim(
+        id="committee-is-not-shrunk",
+        statement="No update is shared among fewer parties than the study allows, which are more than may collude.",
+        adversary="the coordinator with as many parties as the collusion bound allows",
+        where=("protocols.chain.Signers.check_members", "securefl.roles.terms.Terms.check_committee"),
+        shown=(
+            "tests/securefl/roles/test_terms.py::test_a_committee_has_more_parties_than_may_collude",
+            "tests/securefl/roles/test_terms.py"
+            "::test_the_committee_of_a_round_is_all_parties_unless_the_study_allows_fewer",
+            "tests/protocols/test_chain.py::test_no_other_committee_makes_an_outcome_although_all_of_it_signed",
+        ),
+        limits="A study may allow a smaller committee (`minimum_parties`) if its collusion bound is smaller still.",
+        mutants=("shrunk-committee",),
+    ),
+    Claim(
+        id="model-is-not-chosen",
+        statement="A hospital trains only the model that it computed by itself from outcomes that all parties signed.",
+        adversary=_COORDINATOR,
+        where=("securefl.roles.hospital.HospitalMachine", "securefl.roles.replica.Replica.follow"),
+        shown=(
+            "tests/securefl/roles/test_hospital.py::test_an_announcement_of_another_context_is_refused",
+            "tests/securefl/roles/test_replica.py::test_following_twice_or_out_of_order_is_refused",
+            "tests/securefl/roles/test_whole_study.py::test_every_role_computes_the_same_replica",
+        ),
+        limits="All parties together can sign a false sum, and with it choose the next model once; see "
+        "wrong-sums-are-noticed. The study's author chooses the first model.",
+        mutants=("model-from-the-coordinator",),
+    ),
+    Claim(
+        id="past-rounds-stay-sealed",
+        statement="Whoever seizes every party after a round's outcome cannot open that round's envelopes.",
+        adversary="a network that recorded everything, and later has every party's disk and pinned keys",
+        where=("securefl.roles.party_memory.Attempt", "securefl.roles.party.PartyMachine"),
+        shown=(
+            "tests/securefl/roles/test_secrecy.py"
+            "::test_round_keys_and_parts_of_coins_are_in_no_store_and_on_no_wire",
+            "tests/securefl/roles/test_party.py::test_a_restart_forgets_the_key_and_with_it_the_attempt",
+            "tests/securefl/roles/test_party.py::test_nothing_of_a_round_is_left_after_its_outcome",
+        ),
+        limits="A key is dropped, not overwritten: what the operating system leaves in memory or swap is out of scope. "
+        "A hospital keeps its own update until the sum was checked.",
+        mutants=("long-lived-keys",),
+    ),
+    Claim(
+        id="dealer-sees-no-data",
+        statement="The dealer learns how much randomness is asked for, and nothing of shares, openings or verdicts.",
+        adversary="a curious dealer that works with no party",
+        where=("protocols.dealer.Dealer", "protocols.dealer.DealtTuples", "securefl.consortium.create"),
+        shown=(
+            "tests/protocols/test_dealer.py::test_without_one_party_s_shares_the_others_see_uniform_bits",
+            "tests/protocols/test_norm_program.py::test_a_dealer_that_works_with_one_party_reads_the_projections",
+            "tests/protocols/test_norm_program.py::test_a_lying_dealer_turns_verdicts_and_leaves_the_sum_alone",
+            "tests/securefl/test_consortium.py::test_a_dealer_is_a_member_of_its_own_kind",
+        ),
+        limits="With any one party it reads what enters the norm check: 160 linear functions of each update, or a "
+        "shorter update itself. "
+        "If it lies, verdicts are wrong, and each may tell one bit of its choice. Only studies with a norm bound have "
+        "a dealer.",
+        mutants=("a-party-deals",),
+    ),
+    Claim(
+        id="private-keys-stay-home",
+        statement="Private keys lie in files of mode 0600 and in no message, log, report, store or exception.",
+        adversary="readers of run folders, logs and reports",
+        where=("securefl.consortium.make_member", "securefl.durable.write", "securefl.consortium.load_keys"),
+        shown=(
+            "tests/processes/test_local_engine.py::test_private_files_are_private_and_nothing_else_is_left",
+            "tests/processes/test_local_engine.py::test_no_private_key_and_no_seed_stands_anywhere_else",
+            "tests/securefl/roles/test_host.py::test_the_secrets_of_jobs_and_writes_do_not_show",
+        ),
+        limits="A simulation holds all members' keys in one folder. Root reads everything.",
+        no_mutant="There is no protocol to attack: the tests search all that a run leaves for every private key.",
+    ),
+)

@@ -1,0 +1,30 @@
+"""Protocols that lack one protection each, with the attack that this invites. One module a theme."""
+
+from __future__ import annotations
+
+from securefl.audit.mutants import (
+    arithmetic,
+    channels,
+    dealing,
+    masks,
+    messages,
+    norms,
+    openings,
+    receipts,
+    seizure,
+    sums,
+    trust,
+    zero_shares,
+)
+from securefl.audit.registry import Mutant
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.name: mutant
+    for module in (
+        masks, zero_shares, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic, channels, messages
+    )
+    for mutant in module.MUTANTS
+}  # fmt: skip
+"""By name, in the order of the claims."""
+
+__all__ = ["MUTANTS"]

@@ -1,0 +1,119 @@
+"""The registry's types: a claim, the mutants that stand against it, and what is found when a mutant is run.
+
+A claim is a promise with its limits. A mutant is a protocol that lacks what one claim rests on, and the attack that
+this invites: it is run against the naive protocol, where it must succeed, and against what ships, where it must fail.
+Nothing here knows the answer: every finding is computed from what the attack got.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Number = int | float | str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one attack came to.
+
+    Attributes:
+        holds: whether it came out as the mutant says it must.
+        sentence: what the attacker got, or how it was refused.
+        numbers: what was counted, by name.
+    """
+
+    holds: bool
+    sentence: str
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A protocol with one protection left out, and the attack on it.
+
+    Attributes:
+        name: a short slug.
+        claim: the claim that it stands against, by id.
+        changed: the naive protocol, in one sentence.
+        breaks: the attack against the naive protocol; holds if the attacker gets what it wants.
+        caught: the same attack against what ships; holds if the attacker does not.
+    """
+
+    name: str
+    claim: str
+    changed: str
+    breaks: Callable[[], Finding] = field(repr=False)
+    caught: Callable[[], Finding] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A promise.
+
+    Attributes:
+        id: a short slug.
+        statement: one plain sentence.
+        adversary: against whom it holds.
+        where: dotted names of what enforces it.
+        shown: the tests that show it, ``tests/file.py::test``.
+        limits: what it does not say.
+        mutants: names of the mutants that stand against it.
+        no_mutant: why there is none, if there is none.
+
+    Raises:
+        ValueError: neither mutants nor a reason, or both; or nothing enforces or shows it.
+    """
+
+    id: str
+    statement: str
+    adversary: str
+    where: tuple[str, ...]
+    shown: tuple[str, ...]
+    limits: str
+    mutants: tuple[str, ...] = ()
+    no_mutant: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.mutants) == bool(self.no_mutant):
+            raise ValueError(f"The claim {self.id} needs mutants, or a reason why it has none, and not both.")
+        if not (self.where and self.shown):
+            raise ValueError(f"The claim {self.id} names nothing that enforces it, or nothing that shows it.")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mutant that was run.
+
+    Attributes:
+        breaks, caught: the findings.
+        seconds: processor time of both attacks together, all threads.
+    """
+
+    mutant: Mutant
+    breaks: Finding
+    caught: Finding
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the naive protocol broke and what ships did not."""
+        return self.breaks.holds and self.caught.holds
+
+
+def try_mutant(mutant: Mutant) -> Trial:
+    """Run both attacks. An attack that ends in an error of its own shows nothing: that finding does not hold."""
+    started = time.process_time()
+    breaks, caught = _finding(mutant.breaks), _finding(mutant.caught)
+    return Trial(mutant, breaks, caught, time.process_time() - started)
+
+
+def _finding(attack: Callable[[], Finding]) -> Finding:
+    try:
+        return attack()
+    except Exception as error:  # whatever went wrong, the attack did not end as it must
+        said = str(error).splitlines()
+        return Finding(
+            False, f"The attack did not run: {type(error).__name__}{': ' + said[0] if said else ''}"
+        )
