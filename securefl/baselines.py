@@ -38,7 +38,7 @@ def compute(run: RunFolder, study: Study, name: str) -> Result:
     """
     if not study.simulation:
         raise RunError("Baselines pool data: they exist for studies marked [simulation] only.")
-    world = World.of(study, Terms.of(study, run.consortium(study)))
+    world = World.of(study, Terms.of(study, run.consortium(study), run.unchecked()))
     statistics = run.settled(0)
     total = world.follow(world.start(), statistics).statistics
     match name:

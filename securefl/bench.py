@@ -23,15 +23,17 @@ from protocols.contribution import RoundContext, contribute, sign
 from protocols.crypten_repairs import import_crypten
 from protocols.envelope import SealingKey
 from protocols.mesh import in_process_meshes
+from protocols.prg import new_seed
 from protocols.ring import Encoding, signed
 from protocols.sharing import share
 from protocols.signing import SigningKey
-from securefl.engines.committee_runner import CommitteeRunner
 from securefl.errors import EngineError
-from securefl.roles.effects import AddShares, CommitteeDone, CommitteeFailed, OpenSum
+from securefl.roles.committee_runner import CommitteeRunner
+from securefl.roles.effects import AddShares, CommitteeFailed, JobDone, OpenSum, SharesAdded, SumOpened
 from securefl.roles.host import Store
 from securefl.roles.messages import SignedContribution
-from securefl.roles.party import SHARE, spool
+from securefl.roles.party import spool
+from securefl.roles.party_memory import SHARE
 from securefl.roles.terms import UPDATE
 from securefl.training.determinism import single_thread
 
@@ -56,7 +58,15 @@ def measure_round(parameters: int, hospitals: int, parties: int, width: int, rep
     names = [f"hospital-{k:04d}" for k in range(hospitals)]
     keys = {f"party-{j}": SealingKey.generate() for j in range(parties)}
     context = RoundContext(
-        study=bytes(32), round=1, attempt=1, previous=bytes(32), purpose=UPDATE, width=width, size=parameters
+        study=bytes(32),
+        round=1,
+        attempt=1,
+        previous=bytes(32),
+        purpose=UPDATE,
+        model=bytes(32),
+        parties=list(keys),
+        width=width,
+        size=parameters,
     )
     updates = np.random.default_rng(1).uniform(-0.01, 0.01, (min(hospitals, 4), parameters))
     figures: Figures = {"parameters": parameters, "hospitals": hospitals, "parties": parties, "width": width}
@@ -68,7 +78,8 @@ def measure_round(parameters: int, hospitals: int, parties: int, width: int, rep
         for k, name in enumerate(names):
             x = encoding.encode(updates[k % len(updates)])
             expected += signed(x)
-            _, envelopes = contribute(x, context, name, {party: key.public for party, key in keys.items()})
+            publics = {party: key.public for party, key in keys.items()}
+            _, envelopes = contribute(x, context, name, publics, new_seed())
             for store, envelope in zip(stores, envelopes, strict=True):
                 store.put(spool(name), envelope)
         figures |= _parties(context, names, keys, stores, expected, repeats)
@@ -88,7 +99,7 @@ def _client(
     x = encoding.encode(update)
 
     def protect() -> SignedContribution:
-        contribution, envelopes = contribute(encoding.encode(update), context, name, publics)
+        contribution, envelopes = contribute(encoding.encode(update), context, name, publics, new_seed())
         signature = sign(contribution, signing)
         return SignedContribution(contribution=contribution, signature=signature, envelopes=envelopes)
 
@@ -131,7 +142,10 @@ def _parties(
     repeats: int,
 ) -> Figures:
     meshes = in_process_meshes(len(keys))
-    runners = [CommitteeRunner(mesh, store) for mesh, store in zip(meshes, stores, strict=True)]
+    runners = [
+        CommitteeRunner(party, list(keys), mesh, store)
+        for party, mesh, store in zip(keys, meshes, stores, strict=True)
+    ]
     parts = {name: spool(name) for name in names}
     adding, opening, peaks = [], [], []
     # One more than asked: the first one forms the committee, and is the one whose memory is traced.
@@ -150,9 +164,7 @@ def _parties(
             adding.append(median(s for s, _ in seconds))
             opening.append(median(s for s, _ in opened))
         for _, done in opened:
-            if not np.array_equal(
-                signed(np.frombuffer(done.result, dtype=f"<u{context.width // 8}")), expected
-            ):
+            if not np.array_equal(signed(np.frombuffer(done, dtype=f"<u{context.width // 8}")), expected):
                 raise EngineError("The opened sum is not the sum of the encoded integers.")
     for mesh in meshes:
         mesh.close()
@@ -167,9 +179,9 @@ def _parties(
 
 def _together(
     runners: list[CommitteeRunner], jobs: list[Any], stores: list[Store]
-) -> list[tuple[float, CommitteeDone]]:
+) -> list[tuple[float, bytes]]:
     """Run one job at each party, in threads; CPU seconds of each, and its result (kept in ``stores``, if given)."""
-    results: list[tuple[float, CommitteeDone | CommitteeFailed] | None] = [None] * len(jobs)
+    results: list[tuple[float, JobDone | CommitteeFailed] | None] = [None] * len(jobs)
 
     def work(rank: int) -> None:
         started = time.thread_time()
@@ -183,13 +195,17 @@ def _together(
         thread.join()
     finished = []
     for rank, result in enumerate(results):
-        if result is None:
-            raise EngineError("A party failed: its thread ended.")
-        if isinstance(result[1], CommitteeFailed):
-            raise EngineError(f"A party failed: {result[1].explanation}")
-        if stores:
-            stores[rank].put(SHARE, result[1].result)
-        finished.append((result[0], result[1]))
+        seconds, done = result or (0.0, CommitteeFailed("its thread ended."))
+        match done:
+            case SharesAdded(share):
+                stores[rank].put(SHARE, share)
+                finished.append((seconds, share))
+            case SumOpened(total):
+                finished.append((seconds, total))
+            case CommitteeFailed(explanation):
+                raise EngineError(f"A party failed: {explanation}")
+            case _:
+                raise EngineError("A party did another job than it was given.")
     return finished
 
 

@@ -27,7 +27,8 @@ from securefl.errors import ConsortiumError
 from securefl.study.schema import MemberName, Settings
 
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
-Role = Literal["hospital", "party"]
+Role = Literal["hospital", "party", "dealer"]
+ON_THE_MESH = ("party", "dealer")
 K = TypeVar("K", SigningKey, SealingKey)
 SIGNING_FILE, SEALING_FILE, TLS_FILE = "signing.key", "sealing.key", "tls.key"
 
@@ -39,12 +40,17 @@ class Member(Settings):
     role: Role
     signing: Base64 = Field(description="Ed25519 public key, base64")
     sealing: Base64 = Field(description="ML-KEM-768 + X25519 public key, base64")
-    certificate: str | None = Field(None, description="party: its TLS certificate, PEM")
+    certificate: str | None = Field(None, description="party and dealer: its TLS certificate, PEM")
 
     @property
     def signing_key(self) -> bytes:
         """The 32 bytes that its signatures verify under."""
         return base64.b64decode(self.signing)
+
+    @property
+    def sealing_key(self) -> bytes:
+        """The 1,216 bytes that envelopes to it are sealed to."""
+        return base64.b64decode(self.sealing)
 
     @property
     def fingerprint(self) -> str:
@@ -69,6 +75,17 @@ class Consortium(Settings):
     def parties(self) -> dict[str, Member]:
         """Parties by name, in the order of their ranks."""
         return {m.name: m for m in self.members if m.role == "party"}
+
+    @property
+    def dealer(self) -> Member | None:
+        """Who deals correlated randomness to the parties, if there is somebody; its rank is the number of parties."""
+        return next((m for m in self.members if m.role == "dealer"), None)
+
+    @property
+    def certificates(self) -> list[bytes]:
+        """The certificates on the committee's channel, by rank: the parties', then the dealer's."""
+        on_the_mesh = [*self.parties.values(), *([self.dealer] if self.dealer else [])]
+        return [(m.certificate or "").encode() for m in on_the_mesh]
 
     def member(self, name: str) -> Member:
         """The member of that name; ConsortiumError if there is none."""
@@ -97,8 +114,12 @@ class Consortium(Settings):
                 sizes = (0, 0)
             if sizes != (32, PUBLIC_BYTES):
                 raise ConsortiumError(f"The keys of {member.name} have the wrong size: pin its card again.")
-            if (member.role == "party") != (member.certificate is not None):
-                raise ConsortiumError(f"{member.name}: a party has a TLS certificate, a hospital has none.")
+            if (member.role in ON_THE_MESH) != (member.certificate is not None):
+                raise ConsortiumError(
+                    f"{member.name}: a party and a dealer have a TLS certificate, a hospital has none."
+                )
+        if sum(m.role == "dealer" for m in self.members) > 1:
+            raise ConsortiumError("A consortium has one dealer at most: remove the others.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,7 @@ def make_member(name: str, role: Role, rank: int, consortium_id: str, folder: Pa
     durable.private_folder(folder)
     signing, sealing = SigningKey.generate(), SealingKey.generate()
     certificate = None
-    if role == "party":
+    if role in ON_THE_MESH:
         made = make_party_certificate(rank, consortium_id)
         durable.write(folder / TLS_FILE, made.private_key_pem)
         certificate = made.certificate_pem.decode()
@@ -138,21 +159,26 @@ def make_member(name: str, role: Role, rank: int, consortium_id: str, folder: Pa
     )
 
 
-def create(folder: Path, hospitals: Sequence[str], parties: Sequence[str]) -> Consortium:
+def create(
+    folder: Path, hospitals: Sequence[str], parties: Sequence[str], dealer: str | None = None
+) -> Consortium:
     """Make a consortium with new keys: ``folder/consortium.toml`` and ``folder/keys/NAME/``.
 
-    The consortium file is written last, so that an interrupted creation leaves none.
+    The consortium file is written last, so that an interrupted creation leaves none. A dealer is needed where norms
+    are to be checked.
 
     Raises:
         ConsortiumError: bad, doubled or too few names, or something stands there already; nothing is written then.
     """
-    _check_names(hospitals, parties)
+    dealers = [] if dealer is None else [dealer]
+    _check_names(hospitals, parties, dealers)
     if (folder / "consortium.toml").exists():
         raise ConsortiumError(
             f"{folder} already holds a consortium: choose another folder, or rotate a member's keys."
         )
     consortium_id = secrets.token_hex(8)
     members = [make_member(n, "party", i, consortium_id, folder / "keys" / n) for i, n in enumerate(parties)]
+    members += [make_member(n, "dealer", len(parties), consortium_id, folder / "keys" / n) for n in dealers]
     members += [make_member(n, "hospital", 0, consortium_id, folder / "keys" / n) for n in hospitals]
     consortium = Consortium(id=consortium_id, epoch=1, members=members)
     consortium.check()
@@ -160,9 +186,9 @@ def create(folder: Path, hospitals: Sequence[str], parties: Sequence[str]) -> Co
     return consortium
 
 
-def _check_names(hospitals: Sequence[str], parties: Sequence[str]) -> None:
+def _check_names(hospitals: Sequence[str], parties: Sequence[str], dealers: Sequence[str]) -> None:
     # Before any key is made: a name becomes a folder.
-    names = [*parties, *hospitals]
+    names = [*parties, *dealers, *hospitals]
     for name in names:
         try:
             TypeAdapter(MemberName).validate_python(name)
@@ -183,7 +209,8 @@ def rotate(folder: Path, name: str) -> Consortium:
     """Give a member new keys and pin them. The old private keys are gone; running studies must be closed first."""
     consortium = load(folder / "consortium.toml")
     old = consortium.member(name)
-    rank = list(consortium.parties).index(name) if old.role == "party" else 0
+    ranks = [*consortium.parties, *([consortium.dealer.name] if consortium.dealer else [])]
+    rank = ranks.index(name) if old.role in ON_THE_MESH else 0
     keys = folder / "keys" / name
     fresh = keys.with_name(f".{name}.{secrets.token_hex(4)}")
     card = make_member(name, old.role, rank, consortium.id, fresh)
@@ -209,7 +236,7 @@ def load_keys(folder: Path, member: Member) -> MemberKeys:
         raise ConsortiumError(
             f"The keys in {folder} are not the ones pinned for {member.name}: restore its keys, or rotate and pin anew."
         )
-    tls = _read_private(folder / TLS_FILE, member.name) if member.role == "party" else None
+    tls = _read_private(folder / TLS_FILE, member.name) if member.role in ON_THE_MESH else None
     return MemberKeys(signing, sealing, tls)
 
 

@@ -21,7 +21,8 @@ from securefl.consortium import Consortium
 from securefl.errors import RunError
 from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
 from securefl.roles.host import Store
-from securefl.roles.messages import Settled
+from securefl.roles.messages import Settled, Verification
+from securefl.roles.verifying import verification_name
 from securefl.study import Study
 
 RUN_FILE = "run.json"
@@ -109,6 +110,10 @@ class RunFolder:
             raise RunError(f"{self.path / RUN_FILE} cannot be read: the run must be started anew.") from error
         return info
 
+    def unchecked(self) -> bool:
+        """Whether this run was begun as an insecure one; its receipts say the same."""
+        return bool(self.info().get("insecure_unchecked", False))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs out; raises RunError if one is in there."""
@@ -147,7 +152,10 @@ class RunFolder:
         settings = study.settings.consortium
         if settings.file is None:
             members.create(
-                self.path, settings.hospital_names(), [f"party-{i}" for i in range(1, settings.parties + 1)]
+                self.path,
+                settings.hospital_names(),
+                [f"party-{i}" for i in range(1, settings.parties + 1)],
+                "dealer" if study.settings.aggregation.norm_bound is not None else None,
             )
         digest = study.digest(self.consortium(study).digest()).hex()
         durable.write(
@@ -195,6 +203,17 @@ class RunFolder:
         store = self.store()
         signed = SignedOutcome.from_bytes(store[receipt_name(round_)])
         return Settled(signed=signed, total=store[sum_name(round_)])
+
+    def verification(self, round_: int) -> Verification | None:
+        """The hospitals' check of a round's sum, if it was finished."""
+        store = self.store()
+        name = verification_name(round_)
+        return Verification.from_bytes(store[name]) if name in store else None
+
+    def verification_digest(self, round_: int) -> bytes:
+        """How the closing names that check; empty if there is none."""
+        record = self.verification(round_)
+        return record.digest() if record else b""
 
     def closing(self) -> SignedClosing | None:
         """The closing record, if the study is closed."""

@@ -79,6 +79,7 @@ def run(
     workers: int | None = None,
     base_port: int | None = None,
     progress: bool = True,
+    insecure_unchecked: bool = False,
 ) -> Result:
     """Run a study on this computer.
 
@@ -90,6 +91,8 @@ def run(
         workers: processes for the hospitals (default: one a processor). The model does not depend on it.
         base_port: first port of the parties' mesh, on the loopback address (default: free ones are found).
         progress: show a bar and a line a round.
+        insecure_unchecked: check neither norms nor sums; run folder, report and every receipt say so. A resumed run
+            stays what it was.
 
     Raises:
         SecureFLError: one sentence that says what is wrong. What was settled is on disk: run again with ``resume``.
@@ -98,10 +101,14 @@ def run(
     study = study if isinstance(study, Study) else Study.load(study)
     folder = RunFolder(Path(out).absolute())
     # What keeps a new run from running is said before anything is written, or an earlier run overwritten.
-    new = None if resume and (folder.path / RUN_FILE).exists() else _new_world(study, base_port)
+    new = (
+        None
+        if resume and (folder.path / RUN_FILE).exists()
+        else _new_world(study, base_port, insecure_unchecked)
+    )
     with folder.locked():
-        _enter(folder, study, resume, overwrite, workers or os.cpu_count() or 1)
-        terms = Terms.of(study, folder.consortium(study))
+        _enter(folder, study, resume, overwrite, workers or os.cpu_count() or 1, insecure_unchecked)
+        terms = Terms.of(study, folder.consortium(study), folder.unchecked())
         if folder.info()["study"] != terms.study.hex():
             raise RunError(
                 f"{folder.path} holds a run of another study, or of this one before it was changed: "
@@ -131,7 +138,7 @@ def load_result(path: str | Path) -> Result:
     """The result of an earlier run, from its folder and the study that stands in it."""
     folder = RunFolder(Path(path).absolute())
     study = _as_it_ran(Study.load(folder.path / "study"), Path(folder.info().get("folder", "")))
-    world = World.of(study, Terms.of(study, folder.consortium(study)))
+    world = World.of(study, Terms.of(study, folder.consortium(study), folder.unchecked()))
     replica, _ = mended(folder, world)
     summary = json.loads(folder.summary_file.read_text()) if folder.summary_file.exists() else {}
     return _result(folder, world, replica, folder.closing() is not None, summary)
@@ -146,7 +153,7 @@ def _as_it_ran(kept: Study, folder: Path) -> Study:
     return replace(kept, settings=kept.settings.model_copy(update={"data": data}))
 
 
-def _new_world(study: Study, base_port: int | None) -> World:
+def _new_world(study: Study, base_port: int | None, unchecked: bool) -> World:
     """What a new run will run, with its members' keys and ports looked at; nothing is written."""
     consortium = members_of(study)
     if study.settings.consortium.file:
@@ -155,14 +162,17 @@ def _new_world(study: Study, base_port: int | None) -> World:
                 (study.folder / study.settings.consortium.file).parent / "keys" / member.name, member
             )
     if base_port is not None:
-        free_ports(len(consortium.parties), base_port)
-    world = World.of(study, Terms.of(study, consortium))
+        deals = study.settings.aggregation.norm_bound is not None and not unchecked
+        free_ports(len(consortium.parties) + deals, base_port)
+    world = World.of(study, Terms.of(study, consortium, unchecked))
     if world.test is not None and not len(world.test):
         raise DataError("There are no held-out records: raise data.test_fraction.")
     return world
 
 
-def _enter(folder: RunFolder, study: Study, resume: bool, overwrite: bool, workers: int) -> None:
+def _enter(
+    folder: RunFolder, study: Study, resume: bool, overwrite: bool, workers: int, unchecked: bool
+) -> None:
     if overwrite and not resume:
         folder.overwrite()
     if resume and (folder.path / RUN_FILE).exists():
@@ -182,6 +192,7 @@ def _enter(folder: RunFolder, study: Study, resume: bool, overwrite: bool, worke
         "securefl": version("securefl"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "workers": workers,
+        "insecure_unchecked": unchecked,
     }
     folder.prepare(study, info)
 
@@ -195,8 +206,8 @@ def _train(
     progress: bool,
 ) -> tuple[bool, Replica]:
     study = world.study
-    with _bar(study, replica.place.round, progress) as show, _stop_signals() as stopped:
-        watch = Watch(folder, world, show)
+    with _bar(study, replica.place.round, progress) as (show, warn), _stop_signals() as stopped:
+        watch = Watch(folder, world, show, warn)
         latest = [replica]
 
         def follow(before: Replica, settled: Any) -> Replica:
@@ -215,7 +226,9 @@ def _train(
 
 
 @contextmanager
-def _bar(study: Study, done: int, progress: bool) -> Iterator[Callable[[Line], None]]:
+def _bar(
+    study: Study, done: int, progress: bool
+) -> Iterator[tuple[Callable[[Line], None], Callable[[str], None]]]:
     from tqdm import tqdm
 
     rounds = study.settings.training.rounds
@@ -227,7 +240,10 @@ def _bar(study: Study, done: int, progress: bool) -> Iterator[Callable[[Line], N
             if line["round"]:
                 bar.update()
 
-        yield show
+        def warn(sentence: str) -> None:
+            bar.write(f"Warning: {sentence}", file=sys.stderr)
+
+        yield show, warn
 
 
 def _shown(line: Line, rounds: int) -> str:

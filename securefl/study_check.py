@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocols.envelope import OVERHEAD_BYTES
+from protocols.norm_program import sent_bytes
 from protocols.prg import SEED_BYTES
 from securefl import consortium as members
-from securefl.roles.terms import Terms
+from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _SIGNED_BYTES = 400
 """Names, digests, lengths and the signature of a contribution, about."""
+_CHECK_BYTES = 1100
+"""Coins with contributions, and answers with signatures, that one hospital is sent of each included one, about."""
 
 
 def check_study(path: Path) -> list[str]:
@@ -38,6 +41,7 @@ def check_study(path: Path) -> list[str]:
         f"Members: {len(terms.hospitals)} hospitals, {len(terms.parties)} parties, "
         f"at least {terms.minimum} hospitals in a sum, at most {terms.collusion_bound} colluding parties",
         f"Model: {world.layout.trainable_size} parameters, {world.layout.size - world.layout.trainable_size} buffers",
+        *_norm_lines(terms, world.layout.size),
         f"Encoding: {encoding.width} bits, steps of {encoding.resolution:.3g}, "
         f"up to {encoding.limit * encoding.resolution:.4g} a coordinate",
     ]
@@ -45,6 +49,14 @@ def check_study(path: Path) -> list[str]:
         lines.append(f"Records of {hospital}: {len(data.train)} for training, {len(data.test)} held out")
     lines.append(f"Rounds: {terms.rounds}, after one for the statistics")
     return [*lines, "This study can run."]
+
+
+def _norm_lines(terms: Terms, size: int) -> list[str]:
+    check = terms.norm_check(UPDATE, size)
+    if check is None:
+        return ["Norms: not checked (set aggregation.norm_bound to check them)"]
+    exact = "exactly" if check.direct else f"by {check.rows} random rows"
+    return [f"Norms: at most {terms.norm_bound:g}, checked {exact}, by a committee with a dealer"]
 
 
 def members_of(study: Study) -> Consortium:
@@ -56,7 +68,12 @@ def members_of(study: Study) -> Consortium:
 
     with tempfile.TemporaryDirectory(prefix="securefl-") as folder:
         parties = [f"party-{i}" for i in range(1, settings.parties + 1)]
-        return members.create(Path(folder), settings.hospital_names(), parties)
+        return members.create(Path(folder), settings.hospital_names(), parties, made_up_dealer(study))
+
+
+def made_up_dealer(study: Study) -> str | None:
+    """The name of a simulation's dealer, which only a study with a norm check has."""
+    return "dealer" if study.settings.aggregation.norm_bound is not None else None
 
 
 def plan_tables(path: Path) -> list[Table]:
@@ -89,6 +106,22 @@ def plan_tables(path: Path) -> list[Table]:
         f"{terms.rounds}",
     )
     moved.add_row("the opened sum", "coordinator", f"{hospitals} hospitals", f"{total:,}", f"{terms.rounds}")
+    check = terms.norm_check(UPDATE, size)
+    if check is not None:
+        moved.add_row(
+            "norm check",
+            "each party",
+            f"{parties - 1} parties",
+            f"{sent_bytes(check, hospitals, parties):,}",
+            f"{terms.rounds}",
+        )
+    moved.add_row(
+        "check of the sum",
+        "coordinator",
+        "each hospital",
+        f"about {_CHECK_BYTES * hospitals:,}",
+        f"{terms.rounds + 1}",
+    )
     moved.caption = (
         f"{size:,} coordinates of {s.aggregation.width} bits; an update is {update / (4 * size):.3f} times its float32 "
         f"size. All rounds: {hospitals * (update * terms.rounds + statistics):,} bytes go up."
@@ -110,7 +143,8 @@ def _visibility(study: Study, terms: Terms) -> list[tuple[str, str, str]]:
         (
             "party",
             f"one of {parties} shares of each update; each round's sum",
-            f"an update, unless all {parties} parties collude; a sum over fewer than {terms.minimum} hospitals",
+            f"an update, unless {terms.minimum_parties} parties collude; "
+            f"a sum over fewer than {terms.minimum} hospitals",
         ),
         (
             "coordinator",
@@ -119,6 +153,13 @@ def _visibility(study: Study, terms: Terms) -> list[tuple[str, str, str]]:
         ),
         ("researcher", f"the final model and the sums of {rounds} rounds", "records, updates"),
     ]
+    if terms.norm_bound is not None:
+        rows[1] = (
+            rows[1][0],
+            f"{rows[1][1]}; one bit of each hospital: within the norm bound or not",
+            rows[1][2],
+        )
+        rows.append(("dealer", "how many random numbers the parties ask for", "anything of the data"))
     if study.simulation:
         rows.append(("this computer", "everything: the study is a simulation and pools its data", "-"))
     return rows

@@ -10,7 +10,7 @@ from typing import Any
 from protocols.chain import SignedOutcome
 from securefl.engines.link import Reply
 from securefl.plaintext import Twin
-from securefl.roles.effects import RoundDone
+from securefl.roles.effects import RoundDone, RoundVerified
 from securefl.roles.messages import Message, SignedContribution
 from securefl.roles.replica import Replica
 from securefl.run_folder import RunFolder
@@ -26,10 +26,13 @@ class Watch:
         run: its folder.
         world: evaluates models, in a simulation.
         show: takes each finished line.
+        warn: takes a sentence that the user should read.
     """
 
-    def __init__(self, run: RunFolder, world: World, show: Callable[[Line], None]) -> None:
-        self._run, self._world, self._show = run, world, show
+    def __init__(
+        self, run: RunFolder, world: World, show: Callable[[Line], None], warn: Callable[[str], None]
+    ) -> None:
+        self._run, self._world, self._show, self._warn = run, world, show, warn
         self._twin = Twin.recall(run, world) if wants_plaintext(world) else None
         self._begun = time.perf_counter()
         self._training: dict[str, float] = defaultdict(float)
@@ -54,7 +57,7 @@ class Watch:
         uploads = [self._uploads[h] for h in outcome.included if h in self._uploads]
         line = {
             **scored,
-            "attempt": outcome.attempt,
+            "attempt": outcome.context.attempt,
             "included": outcome.included,
             "absent": reasons(done.absent),
             "seconds": round(ended - self._begun, 4),
@@ -68,6 +71,11 @@ class Watch:
         self._training.clear()
         self._uploads.clear()
         self._begun = ended
+
+    def round_verified(self, done: RoundVerified) -> None:
+        """Say so if a sum was not verified; the receipts say the same."""
+        if done.missing:
+            self._warn(f"The sum of round {done.round} is unverified: {', '.join(done.missing)}.")
 
 
 _CONTRIBUTION = SignedContribution.prefix()
@@ -131,9 +139,9 @@ def mended(run: RunFolder, world: World) -> tuple[Replica, list[Line]]:
             known.get(round_)
             or {
                 **evaluated(world, replica, round_),
-                "attempt": signed.outcome.attempt,
+                "attempt": signed.outcome.context.attempt,
                 "included": signed.outcome.included,
-                "absent": {},
+                "absent": reasons({h: (why, "") for h, why in signed.outcome.absent.items()}),
                 **timings,
             }
         )

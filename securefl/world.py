@@ -56,6 +56,7 @@ class World:
         layout = Layout.of(model)
         data = load_all(settings.data, study.folder, names, settings.seed) if study.simulation else {}
         sizes = {STATISTICS: statistics_size(shape, settings.data.standardise), UPDATE: layout.size}
+        terms.norm_check(UPDATE, layout.size)
         test = pooled([d.test for d in data.values()]) if data else None
         return cls(study, terms, data, test, model, layout, layout.flatten(model), sizes, classes)
 

@@ -273,9 +273,9 @@ class Stage:
         signed = SignedOutcome.from_bytes(store[receipt_name(round_)])
         return Settled(signed=signed, total=store[sum_name(round_)])
 
-    def _record(self, round_: int) -> bytes:
+    def _record(self, round_: int) -> Verification | None:
         data = self.store("coordinator").get(verification_name(round_))
-        return Verification.from_bytes(data).digest() if data else b""
+        return Verification.from_bytes(data) if data else None
 
 
 @contextmanager

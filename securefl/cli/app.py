@@ -174,6 +174,40 @@ def bench_round(
     show_round(measure_round(parameters, hospitals, parties, width, repeats), as_json)
 
 
+@bench_app.command("norm")
+def bench_norm(
+    parameters: Annotated[
+        int, typer.Option(min=1, max=10**8, help="D, coordinates of an update.")
+    ] = 1_000_000,
+    hospitals: Annotated[int, typer.Option(min=2, max=1000, help="K, hospitals in the round.")] = 20,
+    parties: Annotated[int, typer.Option(min=2, max=16, help="P, parties of the committee.")] = 3,
+    width: Annotated[int, typer.Option(help="w, bits of the ring: 16, 32 or 64.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions; medians are shown.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure one norm check: the parties and a dealer as processes of their own, with TLS between them."""
+    from securefl.bench_norm import measure_norm
+    from securefl.bench_process import show
+
+    show("One norm check", measure_norm(parameters, hospitals, parties, width, repeats), as_json)
+
+
+@bench_app.command("channel")
+def bench_channel(
+    elements: Annotated[
+        int, typer.Option(min=1, max=10**8, help="Elements of 8 bytes in the vector that is added up.")
+    ] = 5_000_000,
+    parties: Annotated[int, typer.Option(min=2, max=16, help="P, parties of the committee.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions; medians are shown.")] = 9,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure a sum over the committee's channel beside gloo, which has no TLS, in turns."""
+    from securefl.bench_channel import measure_channel
+    from securefl.bench_process import show
+
+    show("One sum over the committee", measure_channel(elements, parties, repeats), as_json)
+
+
 @app.command(hidden=True)
 def baselines(
     names: Annotated[list[str], typer.Argument()],

@@ -30,7 +30,8 @@ from securefl.training.trainer import Trainer
 class HospitalPlaces:
     """Where hospitals find and keep things; ``keys`` and ``home`` have one folder for each hospital.
 
-    ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared.
+    ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared; ``unchecked`` is an
+    insecure run, see ``Terms``.
     """
 
     study: Path
@@ -40,6 +41,7 @@ class HospitalPlaces:
     socket: Path
     exhibits: Path | None = None
     clear: Path | None = None
+    unchecked: bool = False
 
 
 class TimedTrainer:
@@ -77,7 +79,7 @@ class HospitalNode:
         self._places = places
         self._study = Study.load(places.study)
         self._consortium = members.load(places.consortium)
-        self._terms = Terms.of(self._study, self._consortium)
+        self._terms = Terms.of(self._study, self._consortium, places.unchecked)
         self._all: dict[str, HospitalData] = {}
         self._trainers: dict[str, Trainer] = {}
         self._keys: dict[str, members.MemberKeys] = {}
@@ -91,7 +93,7 @@ class HospitalNode:
         keys = self._keys_of(hospital)
         store = Store(self._places.home / hospital)
         machine = HospitalMachine(
-            hospital, self._terms, keys.signing, trainer, self._study.settings.server,
+            hospital, self._terms, keys.signing, keys.sealing, trainer, self._study.settings.server,
             self._trainers[hospital].layout.trainable_size, store,
         )  # fmt: skip
         messages = Answering(machine, store).answer(message)

@@ -14,9 +14,9 @@ from protocols.mesh import GrpcMesh
 from protocols.prg import RingVector
 from securefl import consortium as members
 from securefl.engines import exhibits
-from securefl.engines.committee_runner import CommitteeRunner, Exhibit
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import EngineError
+from securefl.roles.committee_runner import CommitteeRunner, Exhibit
 from securefl.roles.effects import AddShares
 from securefl.roles.host import Answering, Store
 from securefl.roles.party import PartyMachine
@@ -36,8 +36,10 @@ class PartyPlaces:
         home: folder of its memory.
         socket: where it takes messages.
         listen: ``host:port`` of its end of the mesh.
-        peers: ``host:port`` of every party's end, by rank, its own included.
+        peers: ``host:port`` of every party's end, by rank, its own included; then the dealer's, if the study needs one.
+        ledger: folder of what it remembers over all studies.
         exhibits: folder for a simulation's exhibits.
+        unchecked: an insecure run, see ``Terms``.
     """
 
     study: Path
@@ -47,7 +49,9 @@ class PartyPlaces:
     socket: Path
     listen: str
     peers: Sequence[str]
+    ledger: Path
     exhibits: Path | None = None
+    unchecked: bool = False
 
 
 def serve_party(name: str, places: PartyPlaces) -> LinkServer:
@@ -57,17 +61,20 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
         SecureFLError: keys, study, memory or port are not as they must be.
     """
     study, consortium = Study.load(places.study), members.load(places.consortium)
-    terms = Terms.of(study, consortium)
+    terms = Terms.of(study, consortium, places.unchecked)
     member = consortium.member(name)
     if member.role != "party":
         raise EngineError(
             f"{name} is not a party of this consortium: its parties are {', '.join(terms.parties)}."
         )
     keys = members.load_keys(places.keys, member)
-    mesh = _mesh(name, consortium, keys, places, terms.party_seconds)
-    store = Store(places.home)
-    runner = CommitteeRunner(mesh, store, _exhibit(name, places.exhibits) if terms.exhibits else None)
-    answering = Answering(PartyMachine(name, terms, keys.signing, store), store, runner.run)
+    dealer = terms.norm_bound is not None
+    mesh = _mesh(name, consortium, keys, places, terms.party_seconds, dealer)
+    store, ledger = Store(places.home), Store(places.ledger)
+    exhibit = _exhibit(name, places.exhibits) if terms.exhibits else None
+    runner = CommitteeRunner(name, list(terms.parties), mesh, store, dealer, exhibit)
+    machine = PartyMachine(name, terms, keys.signing, store, ledger)
+    answering = Answering(machine, store, runner.run, ledger)
 
     def handle(_target: str, message: bytes) -> Reply:
         started = time.process_time()
@@ -82,15 +89,21 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
 
 
 def _mesh(
-    name: str, consortium: members.Consortium, keys: members.MemberKeys, places: PartyPlaces, seconds: float
+    name: str,
+    consortium: members.Consortium,
+    keys: members.MemberKeys,
+    places: PartyPlaces,
+    seconds: float,
+    dealer: bool,
 ) -> GrpcMesh:
     parties = consortium.parties
+    certificates = consortium.certificates if dealer else consortium.certificates[: len(parties)]
     host, _, port = places.listen.rpartition(":")
-    if not port.isdigit() or len(places.peers) != len(parties) or keys.tls is None:
+    if not port.isdigit() or len(places.peers) != len(certificates) or keys.tls is None:
         raise EngineError(
-            "A party needs host:port to listen on, and one host:port for every party of the committee."
+            "A party needs host:port to listen on, and one host:port for every party of the committee"
+            f"{' and for the dealer' if dealer else ''}."
         )
-    certificates = [(member.certificate or "").encode() for member in parties.values()]
     try:
         mesh = GrpcMesh(
             list(parties).index(name), consortium.id, certificates, keys.tls,

@@ -73,7 +73,7 @@ def gather(run: RunFolder) -> Evidence:
     try:
         study = Study.load(run.path / "study")
         consortium = run.consortium(study)
-        terms = Terms.of(study, consortium)
+        terms = Terms.of(study, consortium, run.unchecked())
     except SecureFLError as error:
         missing.append(f"The study and its members cannot be read, so nothing can be checked: {error}")
     summary = _json(run.summary_file, missing)

@@ -13,8 +13,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from securefl import durable
+from securefl.audit import verify
+from securefl.audit.verdict import rounds
+from securefl.engines import exhibits
 from securefl.report.evidence import Evidence, gather
-from securefl.report.receipts import check_receipts
+from securefl.report.receipts import absences, mark
 from securefl.report.results import accuracy_rows, aggregate_rows, averaging, sampling_error
 from securefl.run_folder import RunFolder
 
@@ -47,7 +50,8 @@ def render(run: RunFolder) -> str:
     # Matplotlib takes a while to import, and whoever imports this module may only want the table.
     from securefl.report import charts, views
 
-    evidence = gather(run)
+    evidence, verdict = gather(run), verify(run.path)
+    first = next((receipt for receipt in verdict.receipts if receipt.round == exhibits.ROUND), None)
     records = sum(evidence.partition.get("test", []))
     environment = Environment(
         loader=PackageLoader("securefl.report"),
@@ -73,10 +77,12 @@ def render(run: RunFolder) -> str:
         bytes_chart=charts.bytes_chart(evidence.summary),
         pieces=charts.upload_pieces(evidence.summary) if measured else {},
         heat=heat_map(evidence.partition),
-        absences=absences(evidence.rounds),
-        exhibition=views.exhibition(evidence),
+        absences=absences(verdict, evidence.history),
+        exhibition=views.exhibition(evidence, first),
         bins=views.BINS,
-        receipts=check_receipts(run, evidence),
+        verdict=verdict,
+        mark=mark(verdict),
+        unverified=rounds(verdict.unverified) if verdict.unverified else "",
         toml=_toml(evidence),
         files=_files(evidence),
         environment=_environment(evidence.info),
@@ -90,15 +96,6 @@ def heat_map(partition: Mapping[str, Any]) -> list[HeatRow]:
     return [
         HeatRow(name, [(count, count / largest) for count in counts], sum(counts))
         for name, counts in hospitals.items()
-    ]
-
-
-def absences(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str, str]]:
-    """Who was left out: round, hospital, code of the reason, explanation."""
-    return [
-        (line["round"], hospital, why["reason"], why["explanation"])
-        for line in rounds
-        for hospital, why in line["absent"].items()
     ]
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from protocols.envelope import OVERHEAD_BYTES
 from protocols.prg import SEED_BYTES, ring_dtype
 from protocols.ring import from_signed, signed
+from securefl.audit import Receipt
 from securefl.engines.exhibits import EXCERPT
 from securefl.report.evidence import Evidence
 
@@ -102,15 +103,20 @@ class Exhibition:
     scale: str
 
 
-def exhibition(evidence: Evidence) -> Exhibition | None:
-    """The pictures of a run, or None if nothing was kept."""
+def exhibition(evidence: Evidence, receipt: Receipt | None) -> Exhibition | None:
+    """The pictures of a run, or None if nothing was kept.
+
+    Args:
+        receipt: of the round that they are of; None if it is not settled, or cannot be read.
+    """
     seen = evidence.seen
     hospital = next((name.removeprefix("update-") for name in seen if name.startswith("update-")), None)
     if not seen or evidence.terms is None:
         return None
     hospital = hospital or next(iter(evidence.terms.hospitals))
     width = evidence.terms.update.width
-    parties = list(evidence.terms.parties)
+    # An attempt with more parties may have left more than the one that was opened.
+    parties = list(receipt.committee if receipt else evidence.terms.parties)
     update = seen.get(f"update-{hospital}")
     shares = _of_parties("share", seen, parties, hospital)
     envelopes = _of_parties("envelope", seen, parties, hospital)
@@ -144,7 +150,9 @@ def exhibition(evidence: Evidence) -> Exhibition | None:
         Viewer(
             "Everyone",
             "The opened sum is what the round releases: to the parties, the coordinator and every hospital.",
-            [painter.sum(seen["sum"])] if "sum" in seen else [],
+            [painter.sum(seen["sum"], receipt is None or hospital in receipt.included)]
+            if "sum" in seen
+            else [],
         ),
     ]
     return Exhibition(
@@ -214,8 +222,8 @@ class _Painter:
             total = np.sum([shares[party] for party in some], axis=0, dtype=shares[some[0]].dtype)
             yield self.share("Sum of all shares but one", f"Seen if {' and '.join(some)} collude.", total)
 
-    def sum(self, total: NDArray[Any]) -> View:
-        note = "The update is part of it."
+    def sum(self, total: NDArray[Any], included: bool) -> View:
+        note = "The update is part of it." if included else "The update is NOT part of it: it was left out."
         return self._view("The opened sum", note, total, total)
 
     def _elements(self, data: NDArray[Any]) -> NDArray[np.int64]:

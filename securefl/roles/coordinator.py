@@ -2,23 +2,25 @@
 
 One round goes through the phases keys, collect, freeze, prepare and release; the last one is followed by close. When a
 party is lost in any phase, the machine asks all parties where they are and goes on from there: a round that no party
-has released is attempted anew, a round that one has released is finished from the parties' disks.
+has released is attempted anew, a round that one has released is finished from the parties' disks. A party that is gone
+for good is waited for, unless the study allows a smaller committee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocols.chain import Closing, SignedClosing, SignedOutcome, total_digest
+from protocols.chain import Closing, SignedClosing, SignedOutcome, check_closing, total_digest
 from protocols.contribution import FrozenList, RoundContext
-from protocols.errors import EncodingError
+from protocols.errors import ChainError, EncodingError
 from securefl.errors import EngineError
 from securefl.roles.effects import (
     Effect,
     Event,
     Finished,
+    Gone,
     Lost,
     Persist,
     Received,
@@ -33,9 +35,9 @@ from securefl.roles.messages import (
     Behind,
     CloseRequest,
     ClosingSignature,
+    CoinRevealed,
     Declined,
     Freeze,
-    FrozenSignature,
     Held,
     KeyRequest,
     Message,
@@ -46,18 +48,27 @@ from securefl.roles.messages import (
     Refusal,
     Release,
     Settled,
+    SignedAnswer,
     SignedContribution,
     SignedPrepared,
     SignedRoundKey,
+    SignedVote,
     StatusRequest,
+    Verification,
 )
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
+from securefl.roles.verifying import Verifying
 
 CLOSING = "closing"
 HOSPITALS_FAULT = ("bad-contribution", "second-contribution")
+HOPELESS = ("too-few-hospitals", "differs-by-few")
+"""Reasons for which a party will refuse any further attempt too."""
 MAX_RECOVERIES = 8
 MAX_HOSPITAL_TRIES = 3
+
+
+_EXCLUDED = "The committee found its update longer than the study's norm bound."
 
 
 def receipt_name(round_: int) -> str:
@@ -68,6 +79,10 @@ def receipt_name(round_: int) -> str:
 def sum_name(round_: int) -> str:
     """Where a round's opened sum is kept."""
     return f"sum-{round_:06d}"
+
+
+def _digest(frozen: FrozenList | None) -> bytes:
+    return frozen.digest() if frozen else b""
 
 
 def _timer_name(context: RoundContext) -> str:
@@ -97,6 +112,7 @@ class CoordinatorMachine:
         replica: the model after the outcomes so far.
         follow: the replica after one more outcome.
         recall: the settled outcome of an earlier round, for members that are behind.
+        record: the hospitals' check of a round's sum, if it was finished.
     """
 
     name = "coordinator"
@@ -108,9 +124,13 @@ class CoordinatorMachine:
         replica: Replica,
         follow: Callable[[Replica, Settled], Replica],
         recall: Callable[[int], Settled],
+        record: Callable[[int], Verification | None],
     ) -> None:
         self._terms, self._sizes, self._replica = terms, sizes, replica
         self._follow, self._recall = follow, recall
+        self._verifying = Verifying(terms, recall, record)
+        self._parties = list(terms.parties)
+        self._asked: list[str] = []
         self._phase = "start"
         self._session = 0
         self._recoveries = 0
@@ -127,11 +147,16 @@ class CoordinatorMachine:
         """Take one event. Raises EngineError when the round cannot be brought to an end."""
         match event:
             case Start():
-                return self._ask_status()
+                return [*self._ask_status(), *self._verifying.resume(self._replica.place.round - 1)]
             case Lost(member) if member in self._terms.parties:
                 return self._recover(f"{member} was lost")
+            case Gone(member, explanation):
+                return self._gone(member, explanation)
             case Lost(member):
-                return self._announce_again(member, "it was lost on its way")
+                again = self._announce_again(member, "it was lost on its way")
+                return [*self._verifying.again(member), *again]
+            case Timeout(name) if ended := self._verifying.timeout(name):
+                return [*ended, *self._close_if_checked()]
             case Timeout(name):
                 # Timers are never taken back: one of an earlier attempt says nothing about this one.
                 current = self._phase == "collect" and name == _timer_name(self._now().context)
@@ -151,15 +176,17 @@ class CoordinatorMachine:
             return self._part_answered(party, message)
         if isinstance(message, Refusal) and self._is_left_out(message.hospital):
             return []  # a contribution that one party refused, others refuse too, and later
+        if isinstance(message, Refusal) and message.reason in HOPELESS and self._phase != "status":
+            raise EngineError(f"Round {self._replica.place.round} cannot be opened. {message.explanation}")
         if isinstance(message, Refusal):
             return [] if self._phase == "status" else self._recover(f"{party} refused: {message.explanation}")
-        if not self._awaited(message):
+        if not self._awaited(message) or party not in self._asked:
             return []
         self._answers[party] = message
-        if set(self._answers) != set(self._terms.parties):
+        if set(self._answers) != set(self._asked):
             return []
         # In the parties' order, whatever order they answered in.
-        answers: dict[str, Any] = {name: self._answers[name] for name in self._terms.parties}
+        answers: dict[str, Any] = {name: self._answers[name] for name in self._asked}
         self._answers = {}
         match self._phase:
             case "status":
@@ -182,28 +209,37 @@ class CoordinatorMachine:
                 return True
             case "keys", SignedRoundKey():
                 return message.key.context == self._now().context.digest()
-            case "freeze", FrozenSignature():
-                return message.frozen == self._list().digest()
+            case "freeze", SignedVote():
+                return message.vote.frozen == self._list().digest()
             case "prepare", SignedPrepared():
                 return message.frozen == self._list().digest()
             case "release", Opened():
-                return message.outcome.contributions == self._list().digest()
+                return message.outcome.frozen.digest() == self._list().digest()
             case "close", ClosingSignature():
                 return message.closing == self._closing().digest()
             case _:
                 return False
 
-    def _enter(self, phase: str, message: Message) -> list[Effect]:
-        """Go to a phase that begins with the same message to every party."""
-        self._phase, self._answers = phase, {}
-        return [Send(party, message) for party in self._terms.parties]
+    def _enter(self, phase: str, message: Message, parties: Sequence[str]) -> list[Effect]:
+        """Go to a phase that begins with the same message to these parties, and ends with an answer from each."""
+        self._phase, self._answers, self._asked = phase, {}, list(parties)
+        return [Send(party, message) for party in parties]
 
     # -- status --------------------------------------------------------------------------------------------------
 
     def _ask_status(self) -> list[Effect]:
         self._session += 1
         self._attempt = None
-        return self._enter("status", StatusRequest(study=self._terms.study))
+        return self._enter("status", StatusRequest(study=self._terms.study), self._parties)
+
+    def _gone(self, party: str, explanation: str) -> list[Effect]:
+        self._parties = [name for name in self._parties if name != party]
+        if len(self._parties) < self._terms.minimum_parties:
+            raise EngineError(
+                f"{explanation} The study wants {self._terms.minimum_parties} parties: mend {party}, and run again "
+                "with --resume."
+            )
+        return self._recover(f"{party} is gone")
 
     def _recover(self, why: str) -> list[Effect]:
         self._recoveries += 1
@@ -239,35 +275,40 @@ class CoordinatorMachine:
                 f"A party does not take the outcomes before round {self._replica.place.round}: its memory belongs to "
                 "another run, restore it."
             )
-        return missed + self._enter("status", StatusRequest(study=self._terms.study))
+        return missed + self._enter("status", StatusRequest(study=self._terms.study), self._parties)
 
     def _finish_released(self, statuses: dict[str, PartyStatus]) -> list[Effect]:
-        prepared = {party: status.prepared for party, status in statuses.items()}
-        frozen = next(s.frozen for s in statuses.values() if s.released)
-        if frozen is None or any(p is None or p.frozen != frozen.digest() for p in prepared.values()):
+        opening = next(status for status in statuses.values() if status.released)
+        context, frozen = opening.context, opening.frozen
+        shares = [statuses[p].prepared for p in context.parties if p in statuses] if context else []
+        prepared = [share for share in shares if share is not None and share.frozen == _digest(frozen)]
+        if context is None or frozen is None or len(prepared) < len(context.parties):
             raise EngineError(
                 f"Round {self._replica.place.round} is void: its opening began and a party has lost its share for good."
             )
         self._frozen = frozen
-        return self._ask_release([p for p in prepared.values() if p is not None])
+        return self._ask_release(prepared, context.parties)
 
     # -- keys and contributions ----------------------------------------------------------------------------------
 
     def _ask_keys(self, attempt: int) -> list[Effect]:
         place = self._replica.place
-        purpose = STATISTICS if place.round == 0 else UPDATE
+        purpose = self._terms.purpose(place.round)
         context = RoundContext(
             study=self._terms.study,
             round=place.round,
             attempt=attempt,
             previous=place.previous,
             purpose=purpose,
+            model=self._replica.state.digest(),
+            parties=self._parties,
             width=self._terms.encoding(purpose).width,
-            size=self._sizes[purpose],
+            size=self._sizes[STATISTICS if place.round == 0 else UPDATE],
         )
         cohort = list(self._terms.hospitals)
         self._attempt = Attempt(context, cohort)
-        return self._enter("keys", KeyRequest(context=context, cohort=cohort, session=self._session))
+        request = KeyRequest(context=context, cohort=cohort, session=self._session)
+        return self._enter("keys", request, self._parties)
 
     def _all_keys(self, keys: dict[str, SignedRoundKey]) -> list[Effect]:
         attempt = self._now()
@@ -279,7 +320,6 @@ class CoordinatorMachine:
         attempt.announced = Announcement(
             context=attempt.context,
             cohort=attempt.cohort,
-            model=self._replica.state.digest(),
             keys=list(keys.values()),
         )
         self._phase = "collect"
@@ -295,6 +335,10 @@ class CoordinatorMachine:
                 return [*missed, *self._announce_again(hospital, "it stays behind")]
             case SignedContribution():
                 return self._contribution(hospital, message)
+            case CoinRevealed():
+                return [*self._verifying.revealed(hospital, message), *self._close_if_checked()]
+            case SignedAnswer():
+                return [*self._verifying.answered(hospital, message), *self._close_if_checked()]
             case Declined() if self._pending(hospital) and message.context == self._now().context.digest():
                 return self._leave_out(hospital, message.reason, message.explanation)
             case Refusal() if self._pending(hospital) and message.about == Announcement.kind:
@@ -306,7 +350,7 @@ class CoordinatorMachine:
         contribution = message.contribution
         if not self._pending(hospital) or contribution.context != self._now().context.digest():
             return []
-        if contribution.hospital != hospital or len(message.envelopes) != len(self._terms.parties):
+        if contribution.hospital != hospital or len(message.envelopes) != len(self._parties):
             return self._leave_out(
                 hospital, "bad-contribution", "Its contribution is not one envelope for each party."
             )
@@ -318,12 +362,12 @@ class CoordinatorMachine:
         self._now().digests[hospital] = digest
         return [
             Send(party, Part(contribution=contribution, signature=message.signature, envelope=envelope))
-            for party, envelope in zip(self._terms.parties, message.envelopes, strict=True)
+            for party, envelope in zip(self._parties, message.envelopes, strict=True)
         ]
 
     def _part_answered(self, party: str, answer: Held | Refusal) -> list[Effect]:
         attempt = self._now()
-        if answer.hospital in attempt.absent:
+        if answer.hospital in attempt.absent or answer.hospital not in attempt.cohort:
             return []
         if isinstance(answer, Refusal) and answer.reason not in HOSPITALS_FAULT:
             return self._recover(f"{party} refused: {answer.explanation}")
@@ -366,7 +410,7 @@ class CoordinatorMachine:
             and attempt is not None
             and hospital in attempt.cohort
             and hospital not in attempt.absent
-            and len(attempt.held.get(hospital, ())) < len(self._terms.parties)
+            and len(attempt.held.get(hospital, ())) < len(self._parties)
         )
 
     # -- freeze, prepare, release --------------------------------------------------------------------------------
@@ -384,21 +428,26 @@ class CoordinatorMachine:
                 "mend the hospitals that are missing and run again with --resume."
             )
         contributions = {hospital: attempt.digests[hospital] for hospital in included}
-        self._frozen = FrozenList(context=attempt.context.digest(), contributions=contributions)
-        return self._enter("freeze", Freeze(frozen=self._frozen))
-
-    def _all_freeze(self, signatures: dict[str, FrozenSignature]) -> list[Effect]:
-        return self._enter(
-            "prepare", Prepare(frozen=self._list(), signatures=[s.signature for s in signatures.values()])
+        self._frozen = FrozenList(
+            context=attempt.context.digest(),
+            cohort=attempt.cohort,
+            contributions=contributions,
+            absent={hospital: reason for hospital, (reason, _) in attempt.absent.items()},
         )
+        return self._enter("freeze", Freeze(frozen=self._frozen), self._parties)
+
+    def _all_freeze(self, votes: dict[str, SignedVote]) -> list[Effect]:
+        prepare = Prepare(frozen=self._list(), votes=list(votes.values()))
+        return self._enter("prepare", prepare, self._parties)
 
     def _all_prepare(self, prepared: dict[str, SignedPrepared]) -> list[Effect]:
         if len({p.session for p in prepared.values()}) != 1:
             return self._recover("the parties prepared in different sessions")
-        return self._ask_release(list(prepared.values()))
+        return self._ask_release(list(prepared.values()), self._parties)
 
-    def _ask_release(self, prepared: list[SignedPrepared]) -> list[Effect]:
-        return self._enter("release", Release(frozen=self._list(), prepared=prepared, session=self._session))
+    def _ask_release(self, prepared: list[SignedPrepared], parties: Sequence[str]) -> list[Effect]:
+        release = Release(frozen=self._list(), prepared=prepared, session=self._session)
+        return self._enter("release", release, parties)
 
     # -- outcome and close ---------------------------------------------------------------------------------------
 
@@ -413,11 +462,13 @@ class CoordinatorMachine:
         settled = Settled(signed=signed, total=first.total)
         self._replica = self._follow(self._replica, settled)
         absent = dict(self._attempt.absent) if self._attempt else {}
+        absent |= {h: (reason, _EXCLUDED) for h, reason in first.outcome.excluded.items()}
         round_, self._recoveries = first.outcome.round, 0
         return [
             Persist(sum_name(round_), settled.total),
             Persist(receipt_name(round_), signed.to_bytes()),
-            *(Send(member, settled) for member in (*self._terms.parties, *self._terms.hospitals)),
+            *(Send(member, settled) for member in (*self._parties, *self._terms.hospitals)),
+            *self._verifying.begin(first.outcome),
             *self._next_round(),
             # Last: the members take the outcome and make new keys while the engine evaluates the model.
             RoundDone(settled, absent),
@@ -432,18 +483,37 @@ class CoordinatorMachine:
 
     def _closing(self) -> Closing:
         place = self._replica.place
+        unverified, verifications = self._verifying.digest(place.round)
         return Closing(
-            study=place.study, rounds=place.round, last=place.previous, model=self._replica.state.digest()
+            study=place.study,
+            rounds=place.round,
+            last=place.previous,
+            model=self._replica.state.digest(),
+            parties=self._parties,
+            unverified=unverified,
+            verifications=verifications,
         )
 
     def _ask_closing(self) -> list[Effect]:
-        return self._enter("close", CloseRequest(closing=self._closing()))
+        # The last rounds' checks come first: the closing says which sums were verified.
+        self._phase = "checks"
+        return self._close_if_checked()
+
+    def _close_if_checked(self) -> list[Effect]:
+        if self._phase != "checks" or self._verifying.pending:
+            return []
+        return self._enter("close", CloseRequest(closing=self._closing()), self._parties)
 
     def _all_close(self, signatures: dict[str, ClosingSignature]) -> list[Effect]:
-        self._phase = "done"
         closing = SignedClosing(
             closing=self._closing(), signatures=[s.signature for s in signatures.values()]
         )
+        place = self._replica.place
+        try:
+            check_closing(closing, place.study, place.round, place.previous, self._terms.signers)
+        except ChainError as error:
+            raise EngineError(f"The study cannot be closed: stop and audit the parties. {error}") from error
+        self._phase = "done"
         return [Persist(CLOSING, closing.to_bytes()), Finished(closing)]
 
     # -- small things --------------------------------------------------------------------------------------------

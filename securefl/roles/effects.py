@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from protocols.canonical import encode
 from protocols.chain import SignedClosing
 from protocols.contribution import RoundContext
 from protocols.envelope import SealingKey
+from protocols.norm_bounds import NormCheck
 from securefl.roles.messages import Message, Settled
 
 COORDINATOR = "coordinator"
@@ -46,11 +48,41 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Enter:
+    """Write these bytes durably into the party's ledger, which is one for all studies that it serves."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class SetTimer:
     """Deliver ``Timeout(name)`` after some seconds; a later timer of the same name replaces it."""
 
     name: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class CheckNorms:
+    """Committee job: reveal the coin's parts, project the vectors, and open one bit for each hospital.
+
+    Attributes:
+        frozen: digest of the list, which the coin is bound to.
+        parts: spool name by hospital, in the order of the hospitals' names.
+        coin_part: this party's 32 bytes of the coin.
+        commitments: every party's commitment to its part, in the order of the ranks.
+    """
+
+    context: RoundContext
+    party: str
+    frozen: bytes
+    parts: Mapping[str, str]
+    check: NormCheck
+    key: SealingKey = field(repr=False)
+    coin_part: bytes = field(repr=False)
+    commitments: list[bytes]
+    session: int
 
 
 @dataclass(frozen=True)
@@ -74,11 +106,19 @@ class OpenSum:
     session: int
 
 
+def coin_context(frozen: bytes, party: str) -> bytes:
+    """What a party's commitment to its part of the coin is bound to: the list, and its own name."""
+    return encode([frozen, party])
+
+
+Job = CheckNorms | AddShares | OpenSum
+
+
 @dataclass(frozen=True)
 class RunCommittee:
-    """Run a job of the committee; ``CommitteeDone`` or ``CommitteeFailed`` follows."""
+    """Run a job of the committee; ``NormsChecked``, ``SharesAdded``, ``SumOpened`` or ``CommitteeFailed`` follows."""
 
-    job: AddShares | OpenSum
+    job: Job
 
 
 @dataclass(frozen=True)
@@ -90,13 +130,28 @@ class RoundDone:
 
 
 @dataclass(frozen=True)
+class RoundVerified:
+    """Tell the engine that the hospitals have checked the sum of a round, or (``missing``) who did not answer."""
+
+    round: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the run with this error; what came before it in the list is carried out."""
+
+    explanation: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """Tell the engine that the study is closed."""
 
     closing: SignedClosing
 
 
-Effect = Send | Persist | Keep | SetTimer | RunCommittee | RoundDone | Finished
+Effect = Send | Persist | Keep | Enter | SetTimer | RunCommittee | RoundDone | RoundVerified | Stop | Finished
 
 
 @dataclass(frozen=True)
@@ -122,16 +177,38 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """A party's process cannot be brought back, for this reason: go on without it, if the study allows that."""
+
+    member: str
+    explanation: str
+
+
+@dataclass(frozen=True)
 class Start:
     """The host is ready."""
 
 
 @dataclass(frozen=True)
-class CommitteeDone:
-    """A job's result: the share of the sum and its session, or the opened sum (ring bytes)."""
+class NormsChecked:
+    """``CheckNorms``'s result: the hospitals whose update is within the bound; the same at every party."""
 
-    result: bytes = field(repr=False)
-    session: bytes = b""
+    within: frozenset[str]
+
+
+@dataclass(frozen=True)
+class SharesAdded:
+    """``AddShares``'s result: this party's masked share of the sum, and the session that the mask belongs to."""
+
+    share: bytes = field(repr=False)
+    session: bytes
+
+
+@dataclass(frozen=True)
+class SumOpened:
+    """``OpenSum``'s result: the sum, ring bytes."""
+
+    total: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -141,7 +218,8 @@ class CommitteeFailed:
     explanation: str
 
 
-Event = Message | Received | Timeout | Lost | Start | CommitteeDone | CommitteeFailed
+JobDone = NormsChecked | SharesAdded | SumOpened
+Event = Message | Received | Timeout | Lost | Gone | Start | JobDone | CommitteeFailed
 
 
 class Machine(Protocol):

@@ -1,7 +1,9 @@
 """A hospital: it keeps the chain, computes the model by itself, and contributes sealed shares of its update.
 
 What it checks before it trains: the study, the place in the chain, that the announced model is the one which the
-previous outcome gives, a cohort large enough, and that every party's one-round key is signed by its pinned key.
+previous outcome gives, a cohort and a committee large enough, and that every party's one-round key is signed by its
+pinned key. When an outcome comes, it checks that its own contribution stands in it, and takes part in the check of the
+sum.
 """
 
 from __future__ import annotations
@@ -11,11 +13,22 @@ from typing import Protocol
 
 from protocols.canonical import Record
 from protocols.contribution import RoundContext, check_signature, contribute, sign
+from protocols.envelope import SealingKey
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
 from securefl.errors import RefusedError
 from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
-from securefl.roles.messages import Accepted, Announcement, Behind, Declined, Settled, SignedContribution
+from securefl.roles.messages import (
+    Accepted,
+    Announcement,
+    Behind,
+    Challenge,
+    Declined,
+    Settled,
+    SignedContribution,
+    Verification,
+)
+from securefl.roles.pledges import Pledges
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
 from securefl.study.schema import ServerSettings
@@ -30,6 +43,14 @@ class Answer(Record):
     kind = "hospital-answer"
     announcement: bytes
     contribution: SignedContribution
+
+    @classmethod
+    def recovered(cls, data: bytes) -> Answer | None:
+        """Read it back, or None if half of it went with a power failure: the contribution is then made anew."""
+        try:
+            return cls.from_bytes(data)
+        except EncodingError:
+            return None
 
 
 class Trains(Protocol):
@@ -47,7 +68,7 @@ class HospitalMachine:
     Args:
         name: its name.
         terms: the study's.
-        key: its signing key.
+        key, sealing: its private keys.
         trainer: its records and model.
         server: how an opened sum becomes the next model.
         trainable: leading coordinates of the model that are parameters.
@@ -59,6 +80,7 @@ class HospitalMachine:
         name: str,
         terms: Terms,
         key: SigningKey,
+        sealing: SealingKey,
         trainer: Trains,
         server: ServerSettings,
         trainable: int,
@@ -72,7 +94,8 @@ class HospitalMachine:
         self._replica = remembered or Replica.initial(terms, trainer.initial_model())
         if self._replica.statistics.size:
             trainer.use_statistics(self._replica.statistics)
-        self._answer = Answer.from_bytes(stored[ANSWER]) if ANSWER in stored else None
+        self._pledges = Pledges(name, terms, key, sealing, stored)
+        self._answer = Answer.recovered(stored[ANSWER]) if ANSWER in stored else None
         if self._replica.place.study != terms.study:
             raise RefusedError(
                 "other-study", f"The memory of {name} belongs to another study: give it another folder."
@@ -84,18 +107,24 @@ class HospitalMachine:
         return self._replica.place.round
 
     def handle(self, event: Event) -> list[Effect]:
-        """Answer an announcement or take an outcome; anything else is refused."""
+        """Take an announcement, an outcome, or what checks a sum; anything else is refused."""
         match event:
             case Announcement():
                 return self._announced(event)
             case Settled():
                 return self._settled(event)
+            case Challenge():
+                return self._pledges.challenged(event)
+            case Verification():
+                return self._pledges.verified(event)
             case _:
-                raise RefusedError("unexpected", "A hospital takes announcements and outcomes only.")
+                raise RefusedError("unexpected", "A hospital does not take messages of this kind.")
 
     def _announced(self, message: Announcement) -> list[Effect]:
         context = message.context
         self._terms.check_context(context)
+        self._terms.check_committee(context)
+        self._pledges.check_not_failed()
         if context.round > self._replica.place.round:
             return [Send(COORDINATOR, Behind(hospital=self.name, round=self._replica.place.round))]
         if context.round < self._replica.place.round or context.previous != self._replica.place.previous:
@@ -105,7 +134,7 @@ class HospitalMachine:
         self._terms.check_cohort(message.cohort, context.round)
         if self.name not in message.cohort:
             raise RefusedError("not-in-cohort", f"{self.name} is not in the announced cohort.")
-        if message.model != self._replica.state.digest():
+        if context.model != self._replica.state.digest():
             raise RefusedError(
                 "other-model", "The announced model is not the one that the previous outcome gives."
             )
@@ -116,7 +145,7 @@ class HospitalMachine:
         return self._contribute(context, keys, announced)
 
     def _round_keys(self, message: Announcement) -> dict[str, bytes]:
-        if [signed_key.key.party for signed_key in message.keys] != list(self._terms.parties):
+        if [signed_key.key.party for signed_key in message.keys] != message.context.parties:
             raise RefusedError(
                 "other-parties", "The announcement does not bring one key for each party, in order."
             )
@@ -153,12 +182,14 @@ class HospitalMachine:
                 explanation=str(error),
             )
             return [Send(COORDINATOR, declined)]
-        contribution, envelopes = contribute(x, context, self.name, keys)
+        coin, commitment = (b"", b"") if self._terms.unchecked else self._pledges.new_coin(context)
+        contribution, envelopes = contribute(x, context, self.name, keys, commitment)
         message = SignedContribution(
             contribution=contribution, signature=sign(contribution, self._key), envelopes=envelopes
         )
         self._answer = Answer(announcement=announced, contribution=message)
-        return [Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]
+        pledged = [] if self._terms.unchecked else self._pledges.pledge(context.round, contribution, coin, x)
+        return [*pledged, Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]
 
     def _values(self, round_: int) -> Vector:
         if round_ == 0:
@@ -169,9 +200,12 @@ class HospitalMachine:
         round_ = message.signed.outcome.round
         accepted = Send(COORDINATOR, Accepted(member=self.name, round=round_))
         if round_ < self._replica.place.round:
-            return [accepted]
-        self._replica = self._replica.follow(message, self._terms, self._server, self._trainable)
+            return [*self._pledges.reveal_again(round_), accepted]
+        replica = self._replica.follow(message, self._terms, self._server, self._trainable)
+        revealed = self._pledges.settled(message.signed.outcome, message.total)
+        self._replica = replica
         if round_ == 0:
             self._trainer.use_statistics(self._replica.statistics)
         self._answer = None
-        return [Keep(MEMORY, self._replica.to_bytes()), Keep(ANSWER, b""), accepted]
+        # The model last: killed before it, the hospital is behind, is sent the outcome again, and reveals then.
+        return [*revealed, Keep(MEMORY, self._replica.to_bytes()), Keep(ANSWER, b""), accepted]

@@ -8,26 +8,29 @@ from pathlib import Path
 
 from protocols.errors import EncodingError
 from securefl import durable
-from securefl.errors import RefusedError
+from securefl.errors import EngineError, RefusedError
 from securefl.roles.effects import (
-    AddShares,
-    CommitteeDone,
     CommitteeFailed,
     Effect,
+    Enter,
     Event,
     Finished,
+    Job,
+    JobDone,
     Keep,
     Machine,
-    OpenSum,
     Persist,
     RoundDone,
+    RoundVerified,
     RunCommittee,
     Send,
     SetTimer,
+    Stop,
 )
 from securefl.roles.messages import Message, Part, Refusal, read_message
 
-RunJob = Callable[[AddShares | OpenSum], CommitteeDone | CommitteeFailed]
+RunJob = Callable[[Job], JobDone | CommitteeFailed]
+Notice = RoundDone | RoundVerified | Finished
 
 
 class Store(Mapping[str, bytes]):
@@ -79,7 +82,8 @@ class Host:
         post: takes ``Send``.
         run_job: takes ``RunCommittee``; only a party has one.
         set_timer: takes ``SetTimer``; only the coordinator has one.
-        notify: takes ``RoundDone`` and ``Finished``.
+        notify: takes ``RoundDone``, ``RoundVerified`` and ``Finished``.
+        ledger: takes ``Enter``; only a party has one, the same for all studies that it serves.
     """
 
     def __init__(
@@ -89,9 +93,11 @@ class Host:
         post: Callable[[str, Message], None],
         run_job: RunJob | None = None,
         set_timer: Callable[[str, float], None] | None = None,
-        notify: Callable[[RoundDone | Finished], None] | None = None,
+        notify: Callable[[Notice], None] | None = None,
+        ledger: Store | None = None,
     ) -> None:
         self._machine, self._store, self._post = machine, store, post
+        self._ledger = ledger
         self._run_job, self._set_timer, self._notify = run_job, set_timer, notify
 
     def take(self, event: Event) -> None:
@@ -110,13 +116,17 @@ class Host:
                     self._store.put(name, data)
                 case Keep(name, data):
                     self._store.keep(name, data)
+                case Enter(name, data) if self._ledger is not None:
+                    self._ledger.put(name, data)
                 case Send(to, message):
                     self._post(to, message)
                 case RunCommittee(job) if self._run_job:
                     effects.extend(self._machine.handle(self._run_job(job)))
                 case SetTimer(name, seconds) if self._set_timer:
                     self._set_timer(name, seconds)
-                case RoundDone() | Finished() if self._notify:
+                case Stop(explanation):
+                    raise EngineError(explanation)
+                case RoundDone() | RoundVerified() | Finished() if self._notify:
                     self._notify(effect)
                 case _:
                     raise TypeError(f"{self._machine.name} has no host for {type(effect).__name__}.")
@@ -125,10 +135,14 @@ class Host:
 class Answering:
     """A host for a role that only answers the coordinator: bytes in, the answers' bytes out."""
 
-    def __init__(self, machine: Machine, store: Store, run_job: RunJob | None = None) -> None:
+    def __init__(
+        self, machine: Machine, store: Store, run_job: RunJob | None = None, ledger: Store | None = None
+    ) -> None:
         self._machine = machine
         self._answers: list[Message] = []
-        self._host = Host(machine, store, lambda _to, message: self._answers.append(message), run_job)
+        self._host = Host(
+            machine, store, lambda _to, message: self._answers.append(message), run_job, ledger=ledger
+        )
 
     def answer(self, data: bytes) -> list[bytes]:
         """The role's answers to one message. What it refuses is answered with a ``Refusal`` that says why."""

@@ -1,17 +1,23 @@
 """Everything that one member says to another. Each message is one record with one canonical encoding.
 
 The order below is the order of a round. Contexts are named by their digest; whatever is signed stands in
-``protocols`` (``RoundKey``, ``Contribution``, ``FrozenList``, ``Outcome``, ``Closing``), messages only carry it.
+``protocols`` (``RoundKey``, ``Contribution``, ``Vote``, ``Outcome``, ``Closing`` ...), messages only carry it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pydantic import field_validator
+
 from protocols.canonical import Record, decode
 from protocols.chain import Closing, Outcome, SignedOutcome
-from protocols.contribution import Contribution, FrozenList, RoundContext, RoundKey
+from protocols.contribution import Contribution, FrozenList, RoundContext, RoundKey, Vote
 from protocols.errors import EncodingError
+from protocols.integrity import Answer
+
+MAX_COUNT = 2**32
+"""Rounds of a study, attempts of a round: a party that was told a larger number could never be told the next one."""
 
 
 class StatusRequest(Record):
@@ -26,12 +32,14 @@ class SignedPrepared(Record):
 
     Attributes:
         frozen: digest of the frozen list.
+        excluded: hospitals on the list whose contributions are not in the share, and why, as a fixed word each.
         session: names the mesh session whose zero sharing is in the share.
     """
 
     kind = "signed-prepared"
     party: str
     frozen: bytes
+    excluded: dict[str, str]
     session: bytes
     signature: bytes
 
@@ -48,6 +56,13 @@ class PartyStatus(Record):
     context: RoundContext | None
     frozen: FrozenList | None
     prepared: SignedPrepared | None
+
+    @field_validator("round", "attempt")
+    @classmethod
+    def _counted(cls, value: int) -> int:
+        if not 0 <= value <= MAX_COUNT:
+            raise ValueError(f"it is from 0 to {MAX_COUNT}")
+        return value
 
 
 class KeyRequest(Record):
@@ -68,12 +83,11 @@ class SignedRoundKey(Record):
 
 
 class Announcement(Record):
-    """Coordinator to hospital: contribute. ``model`` is what the hospital must have computed by itself."""
+    """Coordinator to hospital: contribute. The context's model is what the hospital must have computed by itself."""
 
     kind = "announcement"
     context: RoundContext
     cohort: list[str]
-    model: bytes
     keys: list[SignedRoundKey]
 
 
@@ -130,21 +144,21 @@ class Freeze(Record):
     frozen: FrozenList
 
 
-class FrozenSignature(Record):
+class SignedVote(Record):
     """Party to coordinator: agreed, these."""
 
-    kind = "frozen-signature"
+    kind = "signed-vote"
     party: str
-    frozen: bytes
+    vote: Vote
     signature: bytes
 
 
 class Prepare(Record):
-    """Coordinator to party: all agree on the list, here are the signatures; add, and put your share on disk."""
+    """Coordinator to party: all agree on the list, here are the votes; check norms, add, put your share on disk."""
 
     kind = "prepare"
     frozen: FrozenList
-    signatures: list[bytes]
+    votes: list[SignedVote]
 
 
 class Release(Record):
@@ -182,6 +196,42 @@ class Accepted(Record):
     round: int
 
 
+class CoinRevealed(Record):
+    """Hospital to coordinator: the coin that my contribution to this outcome committed me to."""
+
+    kind = "coin-revealed"
+    hospital: str
+    outcome: bytes
+    contribution: Contribution
+    coin: bytes
+
+
+class Challenge(Record):
+    """Coordinator to hospital: everybody's coin for an outcome; check them, and answer for your own update."""
+
+    kind = "challenge"
+    outcome: bytes
+    coins: list[CoinRevealed]
+
+
+class SignedAnswer(Record):
+    """Hospital to coordinator: the inner product of challenge and update, masked."""
+
+    kind = "signed-answer"
+    answer: Answer
+    signature: bytes
+
+
+class Verification(Record):
+    """The hospitals' check of one sum, complete; on disk beside the receipts, and sent to the hospitals."""
+
+    kind = "verification"
+    round: int
+    outcome: bytes
+    coins: list[CoinRevealed]
+    answers: list[SignedAnswer]
+
+
 class CloseRequest(Record):
     """Coordinator to party: the study is done."""
 
@@ -214,8 +264,8 @@ _KINDS: dict[str, type[Record]] = {
     cls.kind: cls
     for cls in (
         StatusRequest, PartyStatus, KeyRequest, SignedRoundKey, Announcement, Behind, SignedContribution, Declined,
-        Part, Held, Freeze, FrozenSignature, Prepare, SignedPrepared, Release, Opened, Settled, Accepted,
-        CloseRequest, ClosingSignature, Refusal,
+        Part, Held, Freeze, SignedVote, Prepare, SignedPrepared, Release, Opened, Settled, Accepted,
+        CoinRevealed, Challenge, SignedAnswer, Verification, CloseRequest, ClosingSignature, Refusal,
     )
 }  # fmt: skip
 

@@ -1,52 +1,55 @@
 """A party: it holds shares, agrees with its fellows on one list, and opens one sum a round.
 
 Its discipline, in the order of a round: a key for each attempt, in memory only; parts checked against the hospital's
-signature and put on disk still sealed; one signed list an attempt; the share of the sum on disk before anyone may
-open (``Prepared``); the release on disk before the first opening share leaves. After the release it only ever sends
-those bytes again. A restart forgets the keys of an unfinished attempt, and with them all that was sealed to it.
+signature and put on disk still sealed; one vote an attempt, for one list; norms checked, if the study has a bound; the
+share of the sum on disk before anyone may open (``SignedPrepared``); the release, and the cohort in the ledger, on disk
+before the first opening share leaves. After the release it only ever sends those bytes again. A restart forgets the
+keys of an unfinished attempt, and with them all that was sealed to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from protocols.canonical import Record
 from protocols.chain import Outcome, check_link, total_digest
 from protocols.contribution import (
     Contribution,
     FrozenList,
-    RoundContext,
     RoundKey,
+    Vote,
     check_signature,
-    check_signatures,
     open_share,
     sign,
 )
-from protocols.envelope import SealingKey, envelope_digest
+from protocols.envelope import envelope_digest
 from protocols.errors import EncodingError, ProtocolError
+from protocols.projection import commit
 from protocols.sharing import Shape, check_share
 from protocols.signing import SigningKey, verify
 from securefl.errors import RefusedError
 from securefl.roles.effects import (
     COORDINATOR,
     AddShares,
-    CommitteeDone,
+    CheckNorms,
     CommitteeFailed,
     Effect,
     Event,
     Keep,
+    NormsChecked,
     OpenSum,
     Persist,
     RunCommittee,
     Send,
+    SharesAdded,
+    SumOpened,
+    coin_context,
 )
 from securefl.roles.messages import (
     Accepted,
     CloseRequest,
     ClosingSignature,
     Freeze,
-    FrozenSignature,
     Held,
     KeyRequest,
     Opened,
@@ -58,46 +61,13 @@ from securefl.roles.messages import (
     Settled,
     SignedPrepared,
     SignedRoundKey,
+    SignedVote,
     StatusRequest,
 )
+from securefl.roles.party_memory import MEMORY, SHARE, SPOOL, Attempt, Ledger, PartyMemory
 from securefl.roles.terms import Terms
 
-MEMORY, SHARE, SPOOL = "memory", "share", "spool-"
-
-
-class PartyMemory(Record):
-    """What a party keeps across a restart.
-
-    Attributes:
-        round, previous: the round it waits for, and the last outcome's digest.
-        attempt: the highest attempt of that round it has given a key for.
-        context, frozen, prepared: what its share on disk belongs to, if there is one.
-        released: its opening share may have left; nothing but these bytes may leave in this round.
-        closed: digest of the closing record it signed; empty while the study is open.
-    """
-
-    kind = "party-memory"
-    study: bytes
-    round: int
-    previous: bytes
-    attempt: int
-    context: RoundContext | None
-    frozen: FrozenList | None
-    prepared: SignedPrepared | None
-    released: bool
-    closed: bytes
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """An unfinished attempt: what a restart forgets."""
-
-    context: RoundContext
-    cohort: list[str]
-    session: int
-    key: SealingKey = field(repr=False)
-    held: Mapping[str, bytes] = field(default_factory=dict)
-    frozen: bytes = b""
+NORM_TOO_LARGE = "norm-too-large"
 
 
 class PartyMachine:
@@ -108,23 +78,33 @@ class PartyMachine:
         terms: the study's.
         key: its signing key.
         stored: what it persisted before, by name; empty at first.
+        ledger: what it entered before, in this study and in others.
     """
 
-    def __init__(self, name: str, terms: Terms, key: SigningKey, stored: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        name: str,
+        terms: Terms,
+        key: SigningKey,
+        stored: Mapping[str, bytes],
+        ledger: Mapping[str, bytes],
+    ) -> None:
         self.name = name
         self._terms, self._key = terms, key
         self._memory = (
             PartyMemory.from_bytes(stored[MEMORY])
             if MEMORY in stored
-            else _waiting(terms, 0, terms.beginning)
+            else PartyMemory.waiting(terms.study, 0, terms.beginning)
         )
         if self._memory.study != terms.study:
             raise RefusedError(
                 "other-study", f"The memory of {name} belongs to another study: give it another folder."
             )
+        self._ledger = Ledger(terms, ledger)
         self._attempt: Attempt | None = None
         self._spooled = {name for name in stored if name.startswith(SPOOL)}
-        self._adding: Prepare | None = None
+        self._preparing: FrozenList | None = None
+        self._excluded: dict[str, str] = {}
 
     def handle(self, event: Event) -> list[Effect]:
         """Take one message, or the result of a job of the committee."""
@@ -139,17 +119,21 @@ class PartyMachine:
                 return self._freeze(event.frozen)
             case Prepare():
                 return self._prepare(event)
+            case NormsChecked():
+                return self._checked(event)
+            case SharesAdded():
+                return self._added(event)
             case Release():
                 return self._release(event)
+            case SumOpened():
+                return self._opened(event.total)
             case Settled():
                 return self._settled(event)
             case CloseRequest():
                 return self._close(event)
-            case CommitteeDone():
-                return self._added(event) if self._adding else self._opened(event.result)
             case CommitteeFailed():
-                self._adding = None
-                return [Send(COORDINATOR, self._failure(event.explanation))]
+                self._preparing = None
+                return [Send(COORDINATOR, self._refusal("committee-failed", event.explanation))]
             case _:
                 raise RefusedError("unexpected", "A party does not take messages of this kind.")
 
@@ -171,7 +155,10 @@ class PartyMachine:
     def _key_request(self, message: KeyRequest) -> list[Effect]:
         context, memory = message.context, self._memory
         self._terms.check_context(context)
+        self._terms.check_committee(context)
         self._terms.check_cohort(message.cohort, context.round)
+        if self.name not in context.parties:
+            raise RefusedError("other-parties", f"{self.name} is not in this committee.")
         if context.round != memory.round or context.previous != memory.previous:
             raise RefusedError("other-chain", "The round does not continue the chain that this party has.")
         if memory.closed:
@@ -185,8 +172,9 @@ class PartyMachine:
                 "old-attempt", f"Attempt {context.attempt} of this round has been made already."
             )
         forgotten = self._forget_spool()
-        self._attempt = Attempt(context, message.cohort, message.session, SealingKey.generate())
-        self._memory = _waiting(self._terms, memory.round, memory.previous, context.attempt)
+        self._attempt = Attempt(context, message.cohort, message.session)
+        self._preparing = None
+        self._memory = self._waiting(memory.round, memory.previous, context.attempt)
         key = RoundKey(context=context.digest(), party=self.name, public=self._attempt.key.public)
         answer = SignedRoundKey(key=key, signature=sign(key, self._key))
         return [*forgotten, self._persist(), Keep(SHARE, b""), Send(COORDINATOR, answer)]
@@ -209,7 +197,7 @@ class PartyMachine:
         return [Keep(spool(hospital), message.envelope), Send(COORDINATOR, answer)]
 
     def _check_part(self, attempt: Attempt, contribution: Contribution, message: Part) -> None:
-        hospital, parties = contribution.hospital, list(self._terms.parties)
+        hospital, parties = contribution.hospital, attempt.context.parties
         try:
             check_signature(contribution, self._terms.hospitals[hospital], message.signature)
             if len(contribution.envelopes) != len(parties):
@@ -228,54 +216,117 @@ class PartyMachine:
         digest = frozen.digest()
         if attempt.frozen and attempt.frozen != digest:
             raise RefusedError("second-list", "Another list has been signed in this attempt.")
-        self._terms.check_cohort(list(frozen.contributions), attempt.context.round)
+        self._terms.check_list(frozen, attempt.cohort, attempt.context.round)
         if any(attempt.held.get(name) != d for name, d in frozen.contributions.items()):
             raise RefusedError("not-held", "The list names a contribution that this party does not hold.")
+        self._ledger.check(attempt.context, frozen.contributions)
         self._attempt = replace(attempt, frozen=digest)
-        answer = FrozenSignature(party=self.name, frozen=digest, signature=sign(frozen, self._key))
-        return [Send(COORDINATOR, answer)]
+        vote = self._vote(self._attempt)
+        return [Send(COORDINATOR, SignedVote(party=self.name, vote=vote, signature=sign(vote, self._key)))]
+
+    def _vote(self, attempt: Attempt) -> Vote:
+        checked = self._terms.norm_check(attempt.context.purpose, attempt.context.size) is not None
+        return Vote(
+            frozen=attempt.frozen,
+            commitment=commit(attempt.coin_part, coin_context(attempt.frozen, self.name)) if checked else b"",
+        )
+
+    # -- norms, and the share of the sum -------------------------------------------------------------------------
 
     def _prepare(self, message: Prepare) -> list[Effect]:
-        attempt = self._current(message.frozen.context)
-        if attempt.frozen != message.frozen.digest():
+        frozen, attempt = message.frozen, self._current(message.frozen.context)
+        if attempt.frozen != frozen.digest():
             raise RefusedError("other-list", "This is not the list that this party signed.")
-        try:
-            check_signatures(message.frozen, list(self._terms.parties.values()), message.signatures)
-        except ProtocolError as error:
-            raise RefusedError("not-agreed", "The list is not signed by every party.") from error
+        self._check_votes(attempt, message)
         if self._memory.prepared is not None:
             return [Send(COORDINATOR, self._memory.prepared)]
-        self._adding = message
-        parts = {hospital: spool(hospital) for hospital in message.frozen.contributions}
-        return [RunCommittee(AddShares(attempt.context, self.name, parts, attempt.key, attempt.session))]
+        self._preparing, self._excluded = frozen, {}
+        check = self._terms.norm_check(attempt.context.purpose, attempt.context.size)
+        if check is None:
+            return [self._add(attempt, frozen)]
+        job = CheckNorms(
+            attempt.context,
+            self.name,
+            attempt.frozen,
+            {hospital: spool(hospital) for hospital in frozen.contributions},
+            check,
+            attempt.key,
+            attempt.coin_part,
+            [signed.vote.commitment for signed in message.votes],
+            attempt.session,
+        )
+        return [RunCommittee(job)]
 
-    def _added(self, done: CommitteeDone) -> list[Effect]:
-        message, attempt = self._adding, self._attempt
-        if message is None or attempt is None:
+    def _check_votes(self, attempt: Attempt, message: Prepare) -> None:
+        if [signed.party for signed in message.votes] != attempt.context.parties:
+            raise RefusedError("not-agreed", "The list does not bring every party's vote.")
+        for signed in message.votes:
+            if signed.vote.frozen != attempt.frozen:
+                raise RefusedError("not-agreed", f"{signed.party} voted for another list.")
+            try:
+                check_signature(signed.vote, self._terms.parties[signed.party], signed.signature)
+            except ProtocolError as error:
+                raise RefusedError("not-agreed", f"The list is not signed by {signed.party}.") from error
+        if self._vote(attempt) not in [s.vote for s in message.votes if s.party == self.name]:
+            raise RefusedError("not-agreed", "This is not the vote that this party gave.")
+
+    def _checked(self, result: NormsChecked) -> list[Effect]:
+        frozen, attempt = self._preparing, self._attempt
+        if frozen is None or attempt is None:
+            raise RefusedError("unexpected", "No norms were to be checked.")
+        within = [hospital for hospital in frozen.contributions if hospital in result.within]
+        try:
+            self._terms.check_cohort(within, attempt.context.round)
+            self._ledger.check(attempt.context, within)
+        except RefusedError as error:
+            self._preparing = None
+            return [Send(COORDINATOR, self._refusal(error.reason, str(error)))]
+        self._excluded = {h: NORM_TOO_LARGE for h in frozen.contributions if h not in result.within}
+        return [self._add(attempt, frozen)]
+
+    def _add(self, attempt: Attempt, frozen: FrozenList) -> RunCommittee:
+        parts = {
+            hospital: spool(hospital) for hospital in frozen.contributions if hospital not in self._excluded
+        }
+        return RunCommittee(AddShares(attempt.context, self.name, parts, attempt.key, attempt.session))
+
+    def _added(self, result: SharesAdded) -> list[Effect]:
+        frozen, attempt = self._preparing, self._attempt
+        if frozen is None or attempt is None:
             raise RefusedError("unexpected", "No sum was asked for.")
-        self._adding = None
-        frozen = message.frozen.digest()
-        prepared = SignedPrepared(party=self.name, frozen=frozen, session=done.session, signature=b"")
+        self._preparing = None
+        prepared = SignedPrepared(
+            party=self.name,
+            frozen=frozen.digest(),
+            excluded=self._excluded,
+            session=result.session,
+            signature=b"",
+        )
         signed = prepared.model_copy(
             update={"signature": self._key.sign(SignedPrepared.kind, prepared.digest())}
         )
         self._memory = self._memory.model_copy(
-            update={"context": attempt.context, "frozen": message.frozen, "prepared": signed}
+            update={"context": attempt.context, "frozen": frozen, "prepared": signed}
         )
-        return [Persist(SHARE, done.result), self._persist(), Send(COORDINATOR, signed)]
+        return [Persist(SHARE, result.share), self._persist(), Send(COORDINATOR, signed)]
 
     # -- the opening ---------------------------------------------------------------------------------------------
 
     def _release(self, message: Release) -> list[Effect]:
-        memory, frozen = self._memory, message.frozen.digest()
-        if memory.prepared is None or memory.context is None or memory.prepared.frozen != frozen:
+        memory = self._memory
+        context, frozen, mine = memory.context, memory.frozen, memory.prepared
+        if context is None or frozen is None or mine is None or mine.frozen != message.frozen.digest():
             raise RefusedError("not-prepared", "This party has no share of that sum on its disk.")
-        if [p.party for p in message.prepared] != list(self._terms.parties):
+        if [p.party for p in message.prepared] != context.parties:
             raise RefusedError(
                 "not-agreed", "The release does not bring every party's word that it is prepared."
             )
         for prepared in message.prepared:
-            if (prepared.frozen, prepared.session) != (frozen, memory.prepared.session):
+            if (prepared.frozen, prepared.excluded, prepared.session) != (
+                mine.frozen,
+                mine.excluded,
+                mine.session,
+            ):
                 raise RefusedError("not-agreed", f"{prepared.party} has prepared another sum.")
             unsigned = prepared.model_copy(update={"signature": b""}).digest()
             try:
@@ -284,27 +335,20 @@ class PartyMachine:
                 raise RefusedError(
                     "not-agreed", f"{prepared.party} did not sign that it is prepared."
                 ) from error
-        opening = RunCommittee(OpenSum(memory.context, SHARE, message.session))
+        opening = RunCommittee(OpenSum(context, SHARE, message.session))
         if memory.released:
             return [opening]
+        included = [hospital for hospital in frozen.contributions if hospital not in mine.excluded]
+        self._ledger.check(context, included)
         self._memory = memory.model_copy(update={"released": True})
-        return [self._persist(), opening]
+        return [*self._ledger.enter(context, included), self._persist(), opening]
 
     def _opened(self, total: bytes) -> list[Effect]:
-        context, frozen = self._memory.context, self._memory.frozen
-        if context is None or frozen is None:
+        context, frozen, prepared = self._memory.context, self._memory.frozen, self._memory.prepared
+        if context is None or frozen is None or prepared is None:
             raise RefusedError("unexpected", "No opening was asked for.")
         outcome = Outcome(
-            study=context.study,
-            round=context.round,
-            attempt=context.attempt,
-            purpose=context.purpose,
-            width=context.width,
-            size=context.size,
-            previous=context.previous,
-            included=list(frozen.contributions),
-            contributions=frozen.digest(),
-            total=total_digest(total),
+            context=context, frozen=frozen, excluded=prepared.excluded, total=total_digest(total)
         )
         signature = sign(outcome, self._key)
         return [Send(COORDINATOR, Opened(party=self.name, outcome=outcome, signature=signature, total=total))]
@@ -314,22 +358,18 @@ class PartyMachine:
         accepted = Send(COORDINATOR, Accepted(member=self.name, round=outcome.round))
         if outcome.round < memory.round:
             return [accepted]
+        if memory.closed:
+            raise RefusedError("closed", "The study is closed.")
         try:
-            check_link(
-                message.signed,
-                self._terms.study,
-                memory.previous,
-                memory.round,
-                list(self._terms.parties.values()),
-            )
+            check_link(message.signed, self._terms.study, memory.previous, memory.round, self._terms.signers)
         except ProtocolError as error:
             raise RefusedError("other-chain", str(error)) from error
         forgotten = self._forget_spool()
-        self._attempt = None
-        self._memory = _waiting(self._terms, outcome.round + 1, outcome.digest())
+        self._attempt = self._preparing = None
+        self._memory = self._waiting(outcome.round + 1, outcome.digest())
         # On disk with the next attempt or the closing, before the share is erased: a party that is killed until then is
         # behind, and is sent the outcome again.
-        return [*forgotten, accepted]
+        return [*forgotten, Keep(receipt(outcome.round), message.signed.to_bytes()), accepted]
 
     def _close(self, message: CloseRequest) -> list[Effect]:
         closing = message.closing
@@ -341,10 +381,27 @@ class PartyMachine:
             raise RefusedError(
                 "other-chain", "The closing record does not count the rounds that this party has seen."
             )
+        if self.name not in closing.parties:
+            raise RefusedError("other-parties", f"{self.name} is not among those who close the study.")
+        try:
+            self._terms.signers.check_members(closing.parties)
+        except ProtocolError as error:
+            raise RefusedError("other-parties", str(error)) from error
+        if self._memory.released:
+            raise RefusedError(
+                "already-opened",
+                "The sum of this round is being opened: finish it before the study is closed.",
+            )
         digest = closing.digest()
-        if self._memory.closed not in (b"", digest):
+        # A party that dies before it signs is left out of the next record, and a check may end in between: the chain
+        # and the model are what cannot change.
+        end = closing.model_copy(update={"parties": [], "unverified": [], "verifications": b""}).digest()
+        if self._memory.closed not in (b"", end):
             raise RefusedError("closed", "This party has signed another closing record.")
-        self._memory = self._memory.model_copy(update={"closed": digest})
+        # An attempt under way ends here: no sum is opened that the closing record does not count.
+        self._attempt = self._preparing = None
+        waiting = self._waiting(self._memory.round, self._memory.previous, self._memory.attempt)
+        self._memory = waiting.model_copy(update={"closed": end})
         # Spool and share are gone, unless the party was killed between the last outcome and erasing them.
         forgotten = [*self._forget_spool(), Keep(SHARE, b"")]
         answer = ClosingSignature(party=self.name, closing=digest, signature=sign(closing, self._key))
@@ -359,6 +416,9 @@ class PartyMachine:
             )
         return self._attempt
 
+    def _waiting(self, round_: int, previous: bytes, attempt: int = 0) -> PartyMemory:
+        return PartyMemory.waiting(self._terms.study, round_, previous, attempt)
+
     def _persist(self) -> Persist:
         return Persist(MEMORY, self._memory.to_bytes())
 
@@ -367,13 +427,9 @@ class PartyMachine:
         self._spooled = set()
         return forgotten
 
-    def _failure(self, explanation: str) -> Refusal:
+    def _refusal(self, reason: str, explanation: str) -> Refusal:
         return Refusal(
-            member=self.name,
-            about="committee",
-            hospital="",
-            reason="committee-failed",
-            explanation=explanation,
+            member=self.name, about="committee", hospital="", reason=reason, explanation=explanation
         )
 
 
@@ -382,15 +438,6 @@ def spool(hospital: str) -> str:
     return SPOOL + hospital
 
 
-def _waiting(terms: Terms, round_: int, previous: bytes, attempt: int = 0) -> PartyMemory:
-    return PartyMemory(
-        study=terms.study,
-        round=round_,
-        previous=previous,
-        attempt=attempt,
-        context=None,
-        frozen=None,
-        prepared=None,
-        released=False,
-        closed=b"",
-    )
+def receipt(round_: int) -> str:
+    """Where a party keeps its copy of a round's receipt."""
+    return f"receipt-{round_:06d}"

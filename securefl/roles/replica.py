@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from protocols.canonical import Record
-from protocols.chain import Outcome, check_link, total_digest
-from protocols.contribution import RoundContext
+from protocols.chain import check_link, total_digest
 from protocols.errors import ChainError, EncodingError, ProtocolError
 from protocols.ring import from_bytes, signed
 from securefl.errors import RefusedError
@@ -64,19 +63,21 @@ class Replica:
             RefusedError: the outcome does not continue the chain, or the sum is not the one that was signed.
         """
         outcome = message.signed.outcome
-        parties = list(terms.parties.values())
+        context = outcome.context
         try:
-            check_link(message.signed, terms.study, self.place.previous, self.place.round, parties)
+            check_link(message.signed, terms.study, self.place.previous, self.place.round, terms.signers)
             if total_digest(message.total) != outcome.total:
                 raise ChainError("The sum is not the one that the parties signed.")
-            terms.check_context(_context(outcome))
-            if outcome.round > 0 and outcome.size != self.state.model.size:
+            if context.model != self.state.digest():
+                raise ChainError("The outcome is of another model.")
+            terms.check_context(context)
+            if context.round > 0 and context.size != self.state.model.size:
                 raise ChainError("The sum is not of the model's size.")
-            encoding = terms.encoding(outcome.purpose)
-            total = encoding.decode_sum(signed(from_bytes(message.total, encoding.width, outcome.size)))
+            encoding = terms.encoding(context.purpose)
+            total = encoding.decode_sum(signed(from_bytes(message.total, encoding.width, context.size)))
         except ProtocolError as error:
             raise RefusedError("other-chain", str(error)) from error
-        terms.check_cohort(outcome.included, outcome.round)
+        terms.check_cohort(outcome.included, context.round)
         place = Place(study=terms.study, round=outcome.round + 1, previous=outcome.digest())
         if outcome.round == 0:
             return Replica(place, self.state, total)
@@ -104,19 +105,15 @@ class Replica:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Replica:
-        """Read it back."""
+        """Read it back.
+
+        Raises:
+            SafetensorError, EncodingError, KeyError: these bytes are not a whole replica.
+        """
         tensors = load(data)
-        state = ServerState(tensors["model"], tensors["velocity"], int(tensors["training_round"][0]))
+        shapes = {(v.ndim, v.dtype.str) for v in (tensors[n] for n in ("model", "velocity", "statistics"))}
+        round_ = tensors["training_round"]
+        if shapes != {(1, "<f8")} or (round_.shape, round_.dtype.str) != ((1,), "<i8"):
+            raise EncodingError("These bytes are not a replica: its vectors have another shape or type.")
+        state = ServerState(tensors["model"], tensors["velocity"], int(round_[0]))
         return cls(Place.from_bytes(tensors["place"].tobytes()), state, tensors["statistics"])
-
-
-def _context(outcome: Outcome) -> RoundContext:
-    return RoundContext(
-        study=outcome.study,
-        round=outcome.round,
-        attempt=outcome.attempt,
-        previous=outcome.previous,
-        purpose=outcome.purpose,
-        width=outcome.width,
-        size=outcome.size,
-    )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from protocols.chain import beginning
-from protocols.contribution import RoundContext
+from protocols.chain import Signers, beginning
+from protocols.contribution import FrozenList, RoundContext
+from protocols.errors import ChainError, EncodingError
+from protocols.norm_bounds import NormCheck, largest_bound
 from protocols.ring import Encoding
 from securefl.consortium import Consortium
 from securefl.errors import RefusedError, StudyError
+from securefl.roles.messages import MAX_COUNT
 from securefl.study import Study
+from securefl.study.schema import AggregationSettings
 
 STATISTICS, UPDATE = "statistics", "update"
+INSECURE = "insecure-unchecked-"
+"""Before the purpose of every round of a run in which nobody checks norms and sums, and so in all its receipts."""
 STATISTICS_BOUND = 2.0**40
 """Largest absolute entry of the statistics (counts, sums, sums of squares) of one hospital."""
 MAX_SIZE = 2**31
@@ -25,29 +32,39 @@ class Terms:
     Attributes:
         study: digest of the study, consortium and version.
         hospitals: pinned signing keys by name, in the order of the names.
+        sealing: the hospitals' pinned sealing keys by name.
         parties: pinned signing keys by name, in the order of the ranks.
         minimum: fewest hospitals in an opened sum.
+        colluding: hospitals assumed to work together at most.
         collusion_bound: parties assumed to work together at most.
+        minimum_parties: fewest parties of a committee; all, unless the study allows fewer.
         rounds: rounds of training; round 0, the statistics, comes before them.
         statistics, update: how the two kinds of vectors stand in the ring.
+        norm_bound: largest L2 norm of an update, which the committee checks; None if it does not.
         hospital_seconds, party_seconds: longest waits.
         exhibits: a simulation that keeps what roles saw in round 1.
+        unchecked: norms and sums are not checked. All members must have been told so.
     """
 
     study: bytes
     hospitals: Mapping[str, bytes]
+    sealing: Mapping[str, bytes]
     parties: Mapping[str, bytes]
     minimum: int
+    colluding: int
     collusion_bound: int
+    minimum_parties: int
     rounds: int
     statistics: Encoding
     update: Encoding
+    norm_bound: float | None
     hospital_seconds: float
     party_seconds: float
     exhibits: bool
+    unchecked: bool
 
     @classmethod
-    def of(cls, study: Study, consortium: Consortium) -> Terms:
+    def of(cls, study: Study, consortium: Consortium, unchecked: bool = False) -> Terms:
         """The terms of a study among these members.
 
         Raises:
@@ -68,19 +85,60 @@ class Terms:
             raise StudyError(
                 f"committee.collusion_bound must be at most {len(parties) - 1}, the parties minus one."
             )
+        minimum_parties = s.committee.minimum_parties or len(parties)
+        if not bound < minimum_parties <= len(parties):
+            raise StudyError(
+                f"committee.minimum_parties must be more than the collusion bound, {bound}, and at most {len(parties)}."
+            )
+        if s.aggregation.norm_bound is not None and consortium.dealer is None and not unchecked:
+            raise StudyError(
+                "aggregation.norm_bound needs a dealer: make the consortium with one (--dealer), or leave it out."
+            )
+        if s.aggregation.norm_bound is not None and minimum_parties < len(parties):
+            raise StudyError(
+                "aggregation.norm_bound needs the whole committee: leave committee.minimum_parties out."
+            )
         return cls(
             study=study.digest(consortium.digest()),
             hospitals=hospitals,
+            sealing={name: m.sealing_key for name, m in consortium.hospitals.items()},
             parties=parties,
             minimum=s.cohort.minimum_hospitals,
+            colluding=s.cohort.colluding_hospitals,
             collusion_bound=bound,
+            minimum_parties=minimum_parties,
             rounds=s.training.rounds,
-            statistics=Encoding.for_bound(64, STATISTICS_BOUND, len(hospitals)),
-            update=Encoding.for_bound(s.aggregation.width, s.aggregation.bound, len(hospitals)),
+            statistics=Encoding.for_bound(64, STATISTICS_BOUND, _summands(64, len(hospitals))),
+            update=_update_encoding(s.aggregation, len(hospitals)),
+            norm_bound=None if unchecked else s.aggregation.norm_bound,
             hospital_seconds=s.cohort.deadline_seconds,
             party_seconds=s.committee.deadline_seconds,
             exhibits=s.simulation is not None and s.simulation.exhibits,
+            unchecked=unchecked,
         )
+
+    @property
+    def signers(self) -> Signers:
+        """Whose signatures the chain needs."""
+        return Signers(self.parties, self.minimum_parties)
+
+    def norm_check(self, purpose: str, size: int) -> NormCheck | None:
+        """What the committee checks of each vector of ``size`` elements; None where it checks nothing.
+
+        Raises:
+            StudyError: the ring is too narrow for this bound and this many coordinates.
+        """
+        if purpose != UPDATE or self.norm_bound is None:
+            return None
+        try:
+            return NormCheck.for_bound(size, self.update.width, self.integer_norm_bound(size))
+        except EncodingError as error:
+            raise StudyError(f"aggregation.norm_bound cannot be checked. {error}") from error
+
+    def integer_norm_bound(self, size: int) -> int:
+        """The norm bound in the ring's units, with room for the rounding of ``size`` coordinates."""
+        units = math.ldexp(self.norm_bound or 0.0, self.update.fraction_bits)
+        return math.ceil(units * (1 + 2**-40) + math.sqrt(size) / 2)
 
     @property
     def beginning(self) -> bytes:
@@ -89,7 +147,11 @@ class Terms:
 
     def encoding(self, purpose: str) -> Encoding:
         """How this round's vectors stand in the ring."""
-        return self.statistics if purpose == STATISTICS else self.update
+        return self.statistics if purpose.endswith(STATISTICS) else self.update
+
+    def purpose(self, round_: int) -> str:
+        """What a round is for; an insecure run says so here."""
+        return (INSECURE if self.unchecked else "") + (STATISTICS if round_ == 0 else UPDATE)
 
     def least(self, round_: int) -> int:
         """Fewest hospitals in this round's sum: everyone in the statistics round, whose count is the denominator."""
@@ -97,15 +159,33 @@ class Terms:
 
     def check_context(self, context: RoundContext) -> None:
         """Refuse a context that this study cannot have."""
-        purpose = STATISTICS if context.round == 0 else UPDATE
+        purpose = self.purpose(context.round)
         if context.study != self.study:
             raise RefusedError("other-study", "This message belongs to another study.")
-        if not 0 <= context.round <= self.rounds or context.purpose != purpose or context.attempt < 1:
+        numbered = 0 <= context.round <= self.rounds and 1 <= context.attempt <= MAX_COUNT
+        if not numbered or context.purpose != purpose:
             raise RefusedError(
                 "other-round", f"The study has no round {context.round} for {context.purpose}."
             )
         if context.width != self.encoding(purpose).width or not 1 <= context.size <= MAX_SIZE:
             raise RefusedError("other-encoding", "The vector's width or size is not the study's.")
+        try:
+            self.norm_check(purpose, context.size)
+        except StudyError as error:
+            raise RefusedError("other-encoding", str(error)) from error
+
+    def check_committee(self, context: RoundContext) -> None:
+        """Refuse a committee with strangers, out of order, or smaller than the study allows."""
+        try:
+            self.signers.check_members(context.parties)
+        except ChainError as error:
+            raise RefusedError("other-parties", str(error)) from error
+
+    def check_list(self, frozen: FrozenList, cohort: list[str], round_: int) -> None:
+        """Refuse a list that does not account for the cohort, or is too short to hide a hospital in."""
+        if frozen.cohort != cohort or sorted([*frozen.contributions, *frozen.absent]) != cohort:
+            raise RefusedError("other-list", "The list does not account for every hospital of the cohort.")
+        self.check_cohort(list(frozen.contributions), round_)
 
     def check_cohort(self, cohort: list[str], round_: int) -> None:
         """Refuse a cohort with strangers, out of order, or too small to hide a hospital in."""
@@ -118,3 +198,22 @@ class Terms:
                 "too-few-hospitals",
                 f"A sum over {len(cohort)} hospitals is too small: {self.least(round_)} are needed.",
             )
+
+
+def _summands(width: int, hospitals: int) -> int:
+    # The check of a sum wants three bits free in 64 (``integrity.check_answers``).
+    return 8 * hospitals if width == 64 else hospitals
+
+
+def _update_encoding(settings: AggregationSettings, hospitals: int) -> Encoding:
+    """The finest encoding for the bound on coordinates and, if there is one, for the norm check.
+
+    Half of the largest norm that can be checked is left for rounding, which adds at most sqrt(D)/2.
+    """
+    width, norm_bound = settings.width, settings.norm_bound
+    summands = _summands(width, hospitals)
+    if norm_bound is None:
+        return Encoding.for_bound(width, settings.bound, summands)
+    finest = Encoding.for_bound(width, min(settings.bound, norm_bound), summands)
+    checked = math.floor(math.log2(largest_bound(width, MAX_SIZE) / 2 / norm_bound))
+    return replace(finest, fraction_bits=min(finest.fraction_bits, checked))

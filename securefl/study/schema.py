@@ -83,6 +83,12 @@ class CommitteeSettings(Settings):
         le=15,
         description="parties assumed to collude at most (1 to parties - 1; default parties - 1)",
     )
+    minimum_parties: int | None = Field(
+        None,
+        ge=2,
+        le=16,
+        description="go on with so few parties when others are gone for good (more than collusion_bound; default all)",
+    )
     deadline_seconds: float = Field(
         60.0, gt=0, le=3600, description="longest wait of a party for another, in seconds (up to 3600)"
     )
@@ -201,6 +207,12 @@ class AggregationSettings(Settings):
     width: Literal[16, 32, 64] = Field(32, description="bits of a coordinate in the ring: 16, 32 or 64")
     bound: float = Field(
         4.0, gt=0, le=2.0**20, description="largest absolute coordinate of a weighted update (0 to 2^20)"
+    )
+    norm_bound: float | None = Field(
+        None,
+        ge=2.0**-40,
+        le=2.0**20,
+        description="largest L2 norm of a weighted update (2^-40 to 2^20); hospitals clip to it, parties check it",
     )
 
 

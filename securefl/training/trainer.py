@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class Trainer:
         self._records = scaled(self._data.train, total, self._settings)
 
     def update(self, model: Vector, round_: int) -> Vector:
-        """Train from ``model`` and return (n_k / N) (local - global): (D,) float64.
+        """Train from ``model`` and return (n_k / N) (local - global): (D,) float64, clipped to the study's norm bound.
 
         ``use_statistics`` comes first. The same arguments give the same bits.
         """
@@ -70,7 +71,15 @@ class Trainer:
             factors=[schedule_factor(training.schedule, round_, training.rounds)] * training.local_epochs,
             seed=round_seed(self._settings.seed, self._hospital, round_),
         )
-        return (self.layout.flatten(self._model) - start) * self._weight
+        change = (self.layout.flatten(self._model) - start) * self._weight
+        return clipped(change, self._settings.aggregation.norm_bound)
+
+
+def clipped(update: Vector, bound: float | None) -> Vector:
+    """The update, scaled down to the bound on its L2 norm if it is longer; all of it, buffers included."""
+    norm = float(np.linalg.norm(update))
+    # A norm that is not finite is left to the encoding, which refuses the update and says why.
+    return update if bound is None or not bound < norm < math.inf else update * (bound / norm)
 
 
 def scaled(records: Records, total: Vector, settings: StudySettings) -> Records:

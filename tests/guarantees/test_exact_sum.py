@@ -19,7 +19,7 @@ from protocols.committee import Committee
 from protocols.contribution import RoundContext, contribute, open_share, share_context
 from protocols.envelope import SealingKey
 from protocols.mesh import in_process_meshes
-from protocols.prg import ring_dtype
+from protocols.prg import new_seed, ring_dtype
 from protocols.ring import Encoding, from_signed, signed
 from protocols.sharing import Shape, add_share, zeros
 
@@ -33,27 +33,31 @@ def sealing_keys(parties):
     return {party: SealingKey.generate() for party in NAMES[:parties]}
 
 
-def context_of(width, size, round_=1):
+def context_of(width, size, parties, round_=1):
     return RoundContext(
         study=bytes(32),
         round=round_,
         attempt=1,
         previous=bytes(32),
         purpose="update",
+        model=bytes(32),
+        parties=list(NAMES[:parties]),
         width=width,
         size=size,
     )
 
 
-def share_sums(ring_vectors, parties, context):
-    """What each party ends with, after the way through envelopes."""
-    keys = sealing_keys(parties)
+def share_sums(ring_vectors, context, left_out=()):
+    """What each party ends with, after the way through envelopes; ``left_out`` are pairs of party and hospital."""
+    keys = sealing_keys(len(context.parties))
     publics = {party: key.public for party, key in keys.items()}
     totals = [zeros(Shape(context.size, context.width)) for _ in keys]
     for k, x in enumerate(ring_vectors):
         hospital = f"hospital-{k}"
-        _, envelopes = contribute(x, context, hospital, publics)
+        _, envelopes = contribute(x, context, hospital, publics, coin=new_seed())
         for index, (party, key) in enumerate(keys.items()):
+            if (index, k) in left_out:
+                continue
             plaintext = open_share(envelopes[index], key, context, hospital, party)
             add_share(totals[index], plaintext, index, share_context(context, hospital))
     return totals
@@ -86,7 +90,7 @@ def test_updates_are_summed_exactly(width, parties, hospitals, size, bound, seed
     rng = np.random.default_rng(seed)
     updates = rng.uniform(-bound, bound, (hospitals, size))
     updates[:, 0] = bound if seed % 2 else -bound
-    totals = share_sums([encoding.encode(u) for u in updates], parties, context_of(width, size))
+    totals = share_sums([encoding.encode(u) for u in updates], context_of(width, size, parties))
     expected = [sum(nearest(x, encoding.fraction_bits) for x in column) for column in updates.T]
     assert opened_by_definition(totals, width) == expected
 
@@ -105,7 +109,7 @@ def test_integers_are_summed_exactly(width, parties, hospitals, data):
     )
     vectors = [rows[k % len(rows)] for k in range(hospitals)]
     ring_vectors = [from_signed(np.array(v, dtype=np.int64), width) for v in vectors]
-    totals = share_sums(ring_vectors, parties, context_of(width, 3))
+    totals = share_sums(ring_vectors, context_of(width, 3, parties))
     assert opened_by_definition(totals, width) == [sum(column) for column in zip(*vectors, strict=True)]
 
 
@@ -115,7 +119,7 @@ def test_integers_are_summed_exactly(width, parties, hospitals, data):
 def test_all_entries_at_the_limit(width, hospitals, sign):
     limit = sign * Encoding(width, 0, hospitals).limit
     x = from_signed(np.full(5, limit), width)
-    totals = share_sums([x] * hospitals, 3, context_of(width, 5))
+    totals = share_sums([x] * hospitals, context_of(width, 5, 3))
     assert opened_by_definition(totals, width) == [hospitals * limit] * 5
 
 
@@ -126,7 +130,7 @@ def test_the_smallest_ring_with_the_most_hospitals():
     updates = np.tile(
         [[1.0, -1.0, 0.001953125, -0.005859375]], (100, 1)
     )  # the last two are half a step, and 1.5
-    totals = share_sums([encoding.encode(u) for u in updates], 5, context_of(16, 4))
+    totals = share_sums([encoding.encode(u) for u in updates], context_of(16, 4, 5))
     assert opened_by_definition(totals, 16) == [25600, -25600, 0, -200]
     assert list(encoding.decode_sum(np.array([25600, -25600]))) == [100.0, -100.0]
 
@@ -135,19 +139,44 @@ def test_the_smallest_ring_with_the_most_hospitals():
 def test_control_more_hospitals_than_agreed_give_another_sum(width):
     limit = Encoding(width, 0, 2).limit
     x = from_signed(np.full(1, limit), width)
-    totals = share_sums([x] * 3, 3, context_of(width, 1))
+    totals = share_sums([x] * 3, context_of(width, 1, 3))
     assert opened_by_definition(totals, width) == [3 * limit - 2**width]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_control_one_hospitals_missing_share_spoils_the_sum(width):
-    context = context_of(width, 64)
+    context = context_of(width, 64, 3)
     x = from_signed(np.arange(64), width)
-    totals = share_sums([x] * 4, 3, context)
+    totals = share_sums([x] * 4, context)
     assert opened_by_definition(totals, width) == [4 * i for i in range(64)]
-    totals[2] = share_sums([x] * 4, 3, context)[2]  # of another sharing of the same vectors
+    totals[2] = share_sums([x] * 4, context)[2]  # of another sharing of the same vectors
     # For w = 16 an entry stays right once in 2^16.
     assert sum(a == 4 * i for i, a in enumerate(opened_by_definition(totals, width))) <= 1
+
+
+@pytest.mark.parametrize("parties", [2, 3])
+@pytest.mark.parametrize("width", WIDTHS)
+@settings(max_examples=4)
+@given(hospitals=st.integers(2, 12), data=st.data())
+def test_a_hospital_that_all_parties_leave_out_is_not_in_the_sum_and_the_others_are(
+    width, parties, hospitals, data
+):
+    limit = Encoding(width, 0, hospitals).limit
+    out = data.draw(st.sets(st.integers(0, hospitals - 1), min_size=1))
+    vectors = np.random.default_rng(hospitals).integers(-limit, limit, (hospitals, 4), endpoint=True)
+    left_out = {(party, k) for party in range(parties) for k in out}
+    totals = share_sums([from_signed(v, width) for v in vectors], context_of(width, 4, parties), left_out)
+    expected = [sum(int(v) for k, v in enumerate(column) if k not in out) for column in vectors.T]
+    assert opened_by_definition(totals, width) == expected
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_control_a_hospital_that_one_party_leaves_out_spoils_the_sum(width):
+    x = from_signed(np.arange(64), width)
+    totals = share_sums([x] * 4, context_of(width, 64, 3), left_out={(1, 2)})
+    opened = opened_by_definition(totals, width)
+    # For w = 16 an entry is right by chance once in 2^16.
+    assert sum(a in (3 * i, 4 * i) for i, a in enumerate(opened)) <= 1
 
 
 # -- the committee's program -----------------------------------------------------------------------------------------
@@ -178,12 +207,12 @@ def committee(request):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_committee_opens_the_integer_sum(committee, width, hospitals):
     size = 300
-    context = context_of(width, size, round_=hospitals)
+    context = context_of(width, size, len(committee), round_=hospitals)
     limit = Encoding(width, 0, hospitals).limit
     rng = np.random.default_rng(width + hospitals)
     vectors = rng.integers(-limit, limit, (hospitals, size), endpoint=True)
     vectors[:, 0], vectors[:, 1], vectors[:, 2] = limit, -limit, 0
-    totals = share_sums([from_signed(v, width) for v in vectors], len(committee), context)
+    totals = share_sums([from_signed(v, width) for v in vectors], context)
 
     def opens(member, total):
         prepared = member.prepare(total, context.digest())
@@ -202,9 +231,9 @@ def test_the_committee_opens_the_integer_sum(committee, width, hospitals):
 def test_the_committee_opens_what_was_encoded(committee):
     encoding = Encoding.for_bound(32, 1.0, 5)
     updates = np.random.default_rng(5).uniform(-1, 1, (5, 1000))
-    context = context_of(32, 1000, round_=500)
+    context = context_of(32, 1000, len(committee), round_=500)
     ring_vectors = [encoding.encode(u) for u in updates]
-    totals = share_sums(ring_vectors, len(committee), context)
+    totals = share_sums(ring_vectors, context)
 
     def opens(member, total):
         return member.open(member.prepare(total, context.digest()), 32, context.digest())

@@ -24,7 +24,8 @@ from scipy.stats import chi2, norm
 import protocols.sharing
 from protocols.contribution import RoundContext, contribute, open_share, share_context, vector_holder
 from protocols.envelope import OVERHEAD_BYTES, SealingKey
-from protocols.prg import Stream, ring_dtype
+from protocols.integrity import commit_coin
+from protocols.prg import Stream, new_seed, ring_dtype
 from protocols.ring import from_signed, signed
 from protocols.sharing import SEED, VECTOR, Shape, add_share, share, zeros
 
@@ -197,12 +198,21 @@ def test_through_envelopes_the_coalition_sees_no_more():
     keys = {party: SealingKey.generate() for party in ("alpha", "beta", "gamma")}
     publics = {party: key.public for party, key in keys.items()}
     context = RoundContext(
-        study=bytes(32), round=1, attempt=1, previous=bytes(32), purpose="update", width=32, size=SIZE
+        study=bytes(32),
+        round=1,
+        attempt=1,
+        previous=bytes(32),
+        purpose="update",
+        model=bytes(32),
+        parties=list(keys),
+        width=32,
+        size=SIZE,
     )
     holder = vector_holder(context, "charite", 3)
     honest = (holder + 1) % 3
     for x in updates(32).values():
-        _, envelopes = contribute(x, context, "charite", publics)
+        coin = commit_coin(new_seed(), context.digest(), "charite")
+        _, envelopes = contribute(x, context, "charite", publics, coin)
         assert [len(e) - OVERHEAD_BYTES for e in envelopes] == [
             1 + (SIZE * 4 if party == holder else 32) for party in range(3)
         ]

@@ -33,7 +33,7 @@ standardise = "features"
 kind = "logistic"
 
 [training]
-rounds = 25
+rounds = 14
 learning_rate = 0.05
 batch_size = 16
 
@@ -98,18 +98,23 @@ StartStudy = Callable[..., RunningStudy]
 
 
 @pytest.fixture
-def start(heart_study: Path) -> Iterator[StartStudy]:
-    """Start a run; whatever is left of it at the end of the test is killed."""
+def start(heart_study: Path, tmp_path: Path) -> Iterator[StartStudy]:
+    """Start a run, with ``extra`` at the end of its study; whatever is left of it after the test is killed."""
     started: list[RunningStudy] = []
 
-    def begin(out: Path, *arguments: str) -> RunningStudy:
+    def begin(out: Path, *arguments: str, extra: str = "") -> RunningStudy:
+        folder = heart_study
+        if extra:
+            folder = tmp_path / "study"
+            folder.mkdir()
+            (folder / "study.toml").write_text(f"{STUDY}\n{extra}")
         process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "securefl",
                 "run",
-                str(heart_study),
+                str(folder),
                 "--out",
                 str(out),
                 "--quiet",

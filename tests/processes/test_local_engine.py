@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import securefl
-from protocols.chain import check_chain
+from protocols.chain import Signers, check_chain
 from protocols.errors import ChainError
 from securefl import consortium
 from securefl.cli.app import status, stop
@@ -33,19 +33,20 @@ def model(out: Path) -> bytes:
 
 def test_a_run_leaves_what_it_says(undisturbed: Path) -> None:
     summary = json.loads((undisturbed / "summary.json").read_text())
-    assert summary["rounds"] == 25
+    assert summary["rounds"] == 14
     assert summary["hospitals"] == 4
     assert summary["parties"] == 3
     assert summary["plaintext_identical"] is True
     assert summary["accuracy"] == summary["accuracy_plaintext"]
-    assert len((undisturbed / "history.jsonl").read_text().splitlines()) == 26
+    assert len((undisturbed / "history.jsonl").read_text().splitlines()) == 15
     assert (undisturbed / "study" / "study.toml").exists()
     assert "<html" in (undisturbed / "report.html").read_text()
 
 
 def test_the_receipts_verify_with_the_pinned_keys_and_a_changed_byte_does_not(undisturbed: Path) -> None:
     folder = RunFolder(undisturbed)
-    keys = [m.signing_key for m in consortium.load(folder.consortium_file).parties.values()]
+    pinned = {name: m.signing_key for name, m in consortium.load(folder.consortium_file).parties.items()}
+    keys = Signers(pinned, len(pinned))
     outcomes, closing = folder.outcomes(), folder.closing()
     assert closing is not None
     study = bytes.fromhex(folder.info()["study"])
@@ -64,7 +65,9 @@ def test_private_files_are_private_and_nothing_else_is_left(undisturbed: Path) -
             allowed = 0o700 if path.is_dir() else 0o600
             assert stat.S_IMODE(path.stat().st_mode) == allowed, path
     names = {path.name for path in (undisturbed / "homes").rglob("*") if path.is_file()}
-    assert names == {"memory"}  # no spooled envelope, no share, no answer outlives its round
+    kept = ("memory", "revealed", "receipt-", "opened-", "total-")
+    # No spooled envelope, no share, no answer and no update outlives its round.
+    assert all(name.startswith(kept) for name in names), names
     assert not (undisturbed / "stop").exists()
 
 
@@ -93,7 +96,7 @@ def test_killed_stopped_and_resumed_a_study_ends_with_the_same_model(
     stop(out)
     errors = first.finish()
     assert first.process.returncode == 0, errors
-    assert 7 <= first.rounds() < 25
+    assert 7 <= first.rounds() < 14
     assert not (out / "summary.json").exists()
     with pytest.raises(RunError, match="there is nothing to stop"):
         stop(out)
@@ -131,7 +134,7 @@ def test_a_result_is_read_back(undisturbed: Path) -> None:
     result = securefl.load_result(undisturbed)
     assert result.finished
     assert result.summary == json.loads((undisturbed / "summary.json").read_text())
-    assert [line["round"] for line in result.history] == list(range(26))
+    assert [line["round"] for line in result.history] == list(range(15))
     assert "federated, secure" in result._repr_html_()
 
 

@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 
+from protocols.certificates import check_party_certificate
 from protocols.envelope import SealingKey
+from protocols.errors import ProtocolError
 from protocols.signing import SigningKey, verify
 from securefl import consortium as members
 from securefl.errors import ConsortiumError
@@ -182,7 +184,16 @@ def test_keys_that_are_not_pinned_are_refused(folder):
         (lambda t: t.replace("epoch = 1", "epoch = 1\nextra = 2"), "malformed at extra"),
         (lambda t: t.replace('name = "va"', 'name = "VA"'), r"malformed at members\.3\.name"),
         (lambda t: t.replace('name = "va"', 'name = "left"'), "Two members have the same name"),
-        (lambda t: t.replace('role = "hospital"', 'role = "party"', 1), "a party has a TLS certificate"),
+        (
+            lambda t: t.replace('role = "hospital"', 'role = "party"', 1),
+            "st-anna: a party and a dealer have a TLS certificate, a hospital has none",
+        ),
+        (
+            lambda t: t.replace('role = "hospital"', 'role = "dealer"', 1),
+            "st-anna: a party and a dealer have",
+        ),
+        (lambda t: t.replace('role = "party"', 'role = "hospital"', 1), "left: a party and a dealer have"),
+        (lambda t: t.replace('role = "party"', 'role = "broker"', 1), r"malformed at members\.0\.role"),
         (lambda t: t.replace('signing = "', 'signing = "A', 1), "have the wrong size"),
         (lambda t: t.replace('signing = "', 'signing = "AAAA', 1), "have the wrong size"),
         (lambda t: t.replace('signing = "', 'signing = "!', 1), r"malformed at members\.0\.signing"),
@@ -216,3 +227,131 @@ def test_any_change_of_a_pinned_key_changes_the_digest(made):
     digests.add(consortium.model_copy(update={"epoch": 2}).digest())
     digests.add(consortium.model_copy(update={"members": consortium.members[::-1]}).digest())
     assert len(digests) == 15
+
+
+# -- the dealer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dealt(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dealt")
+    return folder, members.create(folder, HOSPITALS, PARTIES, "dealer")
+
+
+@pytest.fixture
+def with_dealer(dealt, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(dealt[0], tmp_path / "copy")
+
+
+def test_a_dealer_is_a_member_of_its_own_kind(made, dealt):
+    folder, consortium = dealt
+    assert members.load(folder / "consortium.toml") == consortium
+    assert consortium.dealer == consortium.member("dealer")
+    assert consortium.dealer.role == "dealer"
+    assert list(consortium.parties) == PARTIES
+    assert list(consortium.hospitals) == HOSPITALS
+    assert len(consortium.members) == 5
+    assert made[1].dealer is None
+    home = folder / "keys" / "dealer"
+    assert {p.name for p in home.iterdir()} == {members.SIGNING_FILE, members.SEALING_FILE, members.TLS_FILE}
+    assert {p.stat().st_mode & 0o777 for p in home.iterdir()} == {0o600}
+    for what in ("signing", "sealing", "fingerprint"):
+        assert len({getattr(m, what) for m in consortium.members}) == 5
+
+
+def test_the_dealers_rank_is_the_number_of_parties(dealt):
+    _, consortium = dealt
+    assert consortium.certificates == [
+        consortium.member(name).certificate.encode() for name in (*PARTIES, "dealer")
+    ]
+    for rank, certificate in enumerate(consortium.certificates):
+        check_party_certificate(certificate, rank, consortium.id)
+        for other in set(range(4)) - {rank}:
+            with pytest.raises(ProtocolError):
+                check_party_certificate(certificate, other, consortium.id)
+
+
+def test_without_a_dealer_the_channel_has_the_parties_certificates(made):
+    _, consortium = made
+    assert consortium.certificates == [m.certificate.encode() for m in consortium.parties.values()]
+
+
+def test_a_dealers_keys_are_loaded_with_its_certificates_key(with_dealer):
+    consortium = members.load(with_dealer / "consortium.toml")
+    home = with_dealer / "keys" / "dealer"
+    keys = members.load_keys(home, consortium.dealer)
+    assert keys.tls == (home / members.TLS_FILE).read_bytes()
+    (home / members.TLS_FILE).unlink()
+    with pytest.raises(ConsortiumError, match=f"{members.TLS_FILE} is missing: restore the keys of dealer"):
+        members.load_keys(home, consortium.dealer)
+
+
+def test_a_rotated_dealer_keeps_role_and_rank(with_dealer):
+    before = members.load(with_dealer / "consortium.toml")
+    changed = members.rotate(with_dealer, "dealer")
+    assert (changed.epoch, changed.dealer.role) == (2, "dealer")
+    for what in ("signing", "sealing", "certificate"):
+        assert getattr(changed.dealer, what) != getattr(before.dealer, what)
+    check_party_certificate(changed.certificates[2], 2, changed.id)
+    assert [m for m in changed.members if m.name != "dealer"] == [
+        m for m in before.members if m.name != "dealer"
+    ]
+    members.load_keys(with_dealer / "keys" / "dealer", changed.dealer)
+    with pytest.raises(ConsortiumError, match="are not the ones pinned for dealer"):
+        members.load_keys(with_dealer / "keys" / "dealer", before.dealer)
+
+
+@pytest.mark.parametrize(("name", "rank"), [("left", 0), ("right", 1)])
+def test_a_rotated_party_keeps_its_rank_beside_a_dealer(with_dealer, name, rank):
+    changed = members.rotate(with_dealer, name)
+    check_party_certificate(changed.certificates[rank], rank, changed.id)
+    assert changed.dealer == members.load(with_dealer / "consortium.toml").dealer
+
+
+@pytest.mark.parametrize(
+    ("dealer", "message"),
+    [
+        ("left", "Two members have the same name"),
+        ("va", "Two members have the same name"),
+        ("The Dealer", "'The Dealer' cannot be a member's name"),
+        ("../dealer", "cannot be a member's name"),
+    ],
+)
+def test_a_dealer_is_none_of_the_others_and_has_a_name(tmp_path, dealer, message):
+    with pytest.raises(ConsortiumError, match=message):
+        members.create(tmp_path / "new", HOSPITALS, PARTIES, dealer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dealer_is_no_party_that_was_missing(tmp_path):
+    with pytest.raises(ConsortiumError, match="needs two parties and two hospitals at least, not 1 and 2"):
+        members.create(tmp_path / "new", HOSPITALS, ["left"], "dealer")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_one_dealer_at_most(with_dealer, tmp_path):
+    path = with_dealer / "consortium.toml"
+    consortium = members.load(path)
+    second = members.make_member("second", "dealer", 3, consortium.id, tmp_path / "second")
+    both = consortium.model_copy(update={"members": [*consortium.members, second]})
+    members.save(both, path)
+    with pytest.raises(ConsortiumError, match="A consortium has one dealer at most: remove the others"):
+        members.load(path)
+    # The control: the same card in the other's place.
+    rest = [m for m in consortium.members if m.role != "dealer"]
+    members.save(consortium.model_copy(update={"members": [*rest, second]}), path)
+    assert members.load(path).dealer == second
+
+
+def test_the_dealer_counts_in_the_digest(dealt):
+    _, consortium = dealt
+    without = [m for m in consortium.members if m.role != "dealer"]
+    other = [
+        m.model_copy(update={"certificate": "x"}) if m.role == "dealer" else m for m in consortium.members
+    ]
+    digests = {
+        consortium.digest(),
+        *(consortium.model_copy(update={"members": changed}).digest() for changed in (without, other)),
+    }
+    assert len(digests) == 3

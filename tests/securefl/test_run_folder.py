@@ -8,7 +8,10 @@ import shutil
 
 import pytest
 
+from protocols.chain import Closing, Outcome, SignedClosing, SignedOutcome
+from protocols.contribution import FrozenList, RoundContext
 from securefl.errors import EngineError, RunError
+from securefl.roles.messages import Verification
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 
@@ -151,17 +154,27 @@ def test_a_damaged_run_file_is_told(run, content):
         run.info()
 
 
-def test_receipts_are_read_in_order_up_to_the_first_gap(run, monkeypatch):
-    from protocols.chain import Closing, Outcome, SignedClosing, SignedOutcome
+def outcome(round_):
+    context = RoundContext(
+        study=b"",
+        round=round_,
+        attempt=1,
+        previous=b"",
+        purpose="update",
+        model=b"",
+        parties=[],
+        width=16,
+        size=1,
+    )
+    frozen = FrozenList(context=context.digest(), cohort=[], contributions={}, absent={})
+    return SignedOutcome(
+        outcome=Outcome(context=context, frozen=frozen, excluded={}, total=b""), signatures=[]
+    )
 
+
+def test_receipts_are_read_in_order_up_to_the_first_gap(run):
     assert (run.outcomes(), run.closing()) == ([], None)
-    fields = {"study": b"", "attempt": 1, "purpose": "update", "width": 16, "size": 1, "previous": b""}
-    signed = [
-        SignedOutcome(
-            outcome=Outcome(round=r, included=[], contributions=b"", total=b"", **fields), signatures=[]
-        )
-        for r in range(3)
-    ]
+    signed = [outcome(r) for r in range(3)]
     for r in (0, 2):
         run.store().put(f"receipt-{r:06d}", signed[r].to_bytes())
         run.store().put(f"sum-{r:06d}", bytes([r]) * 2)
@@ -170,9 +183,47 @@ def test_receipts_are_read_in_order_up_to_the_first_gap(run, monkeypatch):
     run.store().put("sum-000001", b"11")
     assert run.outcomes() == signed
     assert (run.settled(1).signed, run.settled(1).total) == (signed[1], b"11")
-    closing = SignedClosing(closing=Closing(study=b"", rounds=3, last=b"", model=b""), signatures=[])
+    closing = SignedClosing(
+        closing=Closing(
+            study=b"", rounds=3, last=b"", model=b"", parties=[], unverified=[1], verifications=b""
+        ),
+        signatures=[],
+    )
     run.store().put("closing", closing.to_bytes())
     assert run.closing() == closing
+
+
+def test_checks_of_sums_are_read_by_round_and_those_that_are_missing_have_no_digest(run):
+    record = Verification(round=2, outcome=b"o" * 32, coins=[], answers=[])
+    run.store().put("verification-000002", record.to_bytes())
+    assert [run.verification(r) for r in range(4)] == [None, None, record, None]
+    digests = [run.verification_digest(r) for r in range(4)]
+    assert digests == [b"", b"", record.digest(), b""]
+
+
+def test_a_run_was_begun_as_an_insecure_one_or_not(run, tmp_path, study):
+    assert run.unchecked() is False
+    for asked in (True, False):
+        folder = RunFolder(tmp_path / f"asked-{asked}")
+        with folder.locked():
+            folder.prepare(study, {"insecure_unchecked": asked})
+        assert RunFolder(folder.path).unchecked() is asked
+    with pytest.raises(RunError, match="is not the folder of a run"):
+        RunFolder(tmp_path / "nothing").unchecked()
+
+
+def test_a_simulation_that_checks_norms_has_a_dealer_and_no_other_has(tmp_path, study, run):
+    (study.folder / "study.toml").write_text(STUDY + "[aggregation]\nnorm_bound = 1.0\n")
+    checked = Study.load(study.folder)
+    folder = RunFolder(tmp_path / "checked")
+    with folder.locked():
+        folder.prepare(checked, {})
+    assert folder.consortium(checked).dealer.name == "dealer"
+    assert sorted(p.name for p in folder.keys.iterdir()) == [
+        "dealer", "hospital-1", "hospital-2", "party-1", "party-2"
+    ]  # fmt: skip
+    assert run.consortium(study).dealer is None
+    assert not (run.keys / "dealer").exists()
 
 
 def test_the_consortium_of_a_real_study_is_its_own_file(tmp_path, study):

@@ -74,6 +74,10 @@ class Child:
             time.sleep(0.02)
         self._link = Link(self.socket)
 
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def replace(self) -> None:
         """Kill what is left of the process and start another."""
         self.kill()

@@ -21,11 +21,11 @@ from securefl.consortium import Consortium
 from securefl.engines import exhibits
 from securefl.engines.link import Reply
 from securefl.engines.local.children import Child, free_ports
-from securefl.engines.local.mailboxes import Mailboxes
-from securefl.errors import SecureFLError
+from securefl.engines.local.mailboxes import MAX_STARTS, Mailboxes
+from securefl.errors import EngineError, SecureFLError
 from securefl.roles.coordinator import CoordinatorMachine
-from securefl.roles.effects import Event, Finished, Received, RoundDone, Start, Timeout
-from securefl.roles.host import Host
+from securefl.roles.effects import Event, Finished, Received, RoundDone, RoundVerified, Start, Timeout
+from securefl.roles.host import Host, Notice
 from securefl.roles.messages import Message, Settled, SignedContribution
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
@@ -40,6 +40,7 @@ class RoundWatcher(Protocol):
 
     def exchanged(self, worker: str, member: str, message: Message, reply: Reply, size: int) -> None: ...
     def round_done(self, done: RoundDone, replica: Replica) -> None: ...
+    def round_verified(self, done: RoundVerified) -> None: ...
 
 
 class LocalEngine:
@@ -56,33 +57,40 @@ class LocalEngine:
         self, run: RunFolder, study: Study, consortium: Consortium, workers: int, base_port: int | None = None
     ) -> None:
         self._run, self._study, self._consortium = run, study, consortium
-        self._terms = Terms.of(study, consortium)
+        self._terms = Terms.of(study, consortium, run.unchecked())
         self._inbox: queue.Queue[Event | SecureFLError] = queue.Queue()
         self._timers: list[tuple[float, int, str]] = []
         self._timer_count = itertools.count()
         self._finished: Finished | None = None
         durable.private_folder(run.logs)
-        ports = free_ports(len(self._terms.parties), base_port)
+        deals = self._terms.norm_bound is not None
+        ports = free_ports(len(self._terms.parties) + deals, base_port)
         self._sockets = Path(tempfile.mkdtemp(prefix="securefl-"))
         addresses = [f"127.0.0.1:{port}" for port in ports]
         self._parties = {
             name: self._party(name, address, addresses)
-            for name, address in zip(self._terms.parties, addresses, strict=True)
+            for name, address in zip(self._terms.parties, addresses, strict=False)
         }
+        self._dealer = self._make_dealer(addresses) if deals else None
+        self._dealer_starts = 1
         self._workers = [self._worker(i) for i in range(min(workers, len(self._terms.hospitals)))]
         self._boxes: list[Mailboxes] = []
 
+    def _consortium_file(self) -> Path:
+        file = self._study.settings.consortium.file
+        return self._study.folder / file if file else self._run.consortium_file
+
     def _common(self, home: Path, socket: Path) -> list[str]:
         run, study = self._run, self._study
-        file = study.settings.consortium.file
         return [
             "--study", str(study.folder),
-            "--consortium", str(study.folder / file if file else run.consortium_file),
+            "--consortium", str(self._consortium_file()),
             "--keys", str(self.keys_folder()),
             "--home", str(home),
             "--socket", str(socket),
             "--exhibits", str(run.exhibits),
             "--leashed",
+            *(["--insecure-unchecked"] if self._terms.unchecked else []),
         ]  # fmt: skip
 
     def keys_folder(self) -> Path:
@@ -104,6 +112,22 @@ class LocalEngine:
             arguments += ["--peer", peer]
         return Child(name, arguments, socket, self._run.logs / f"{name}.log")
 
+    def _make_dealer(self, addresses: list[str]) -> Child:
+        dealer = self._consortium.dealer
+        name = dealer.name if dealer else ""  # the terms have seen to it that there is one
+        socket = self._sockets / f"{name}.sock"
+        arguments = [
+            "dealer", "serve", name,
+            "--consortium", str(self._consortium_file()),
+            "--keys", str(self.keys_folder()),
+            "--socket", str(socket),
+            "--listen", addresses[-1],
+            "--leashed",
+        ]  # fmt: skip
+        for peer in addresses:
+            arguments += ["--peer", peer]
+        return Child(name, arguments, socket, self._run.logs / f"{name}.log")
+
     def _worker(self, index: int) -> Child:
         name = f"hospitals-{index + 1}"
         socket = self._sockets / f"{name}.sock"
@@ -117,7 +141,7 @@ class LocalEngine:
         return Child(name, arguments, socket, self._run.logs / f"{name}.log")
 
     def __enter__(self) -> LocalEngine:
-        children = [*self._parties.values(), *self._workers]
+        children = self._children()
         for half_written in self._run.homes.rglob(".*"):
             half_written.unlink()
         try:
@@ -133,9 +157,12 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         for box in self._boxes:
             box.close()
-        for child in [*self._parties.values(), *self._workers]:
+        for child in self._children():
             child.kill()
         shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _children(self) -> list[Child]:
+        return [*self._parties.values(), *([self._dealer] if self._dealer else []), *self._workers]
 
     def drive(
         self,
@@ -155,12 +182,16 @@ class LocalEngine:
         Raises:
             SecureFLError: the run cannot go on; everything settled is on disk.
         """
-        machine = CoordinatorMachine(self._terms, sizes, replica, follow, self._run.settled)
+        settled, verified = self._run.settled, self._run.verification
+        machine = CoordinatorMachine(self._terms, sizes, replica, follow, settled, verified)
         done_rounds: list[RoundDone] = []
 
-        def notify(effect: RoundDone | Finished) -> None:
+        def notify(effect: Notice) -> None:
             if isinstance(effect, Finished):
                 self._finished = effect
+                return
+            if isinstance(effect, RoundVerified):
+                watcher.round_verified(effect)
                 return
             self._keep_sum(effect)
             watcher.round_done(effect, machine.replica)
@@ -169,7 +200,7 @@ class LocalEngine:
         observe = watcher.exchanged
         seconds = self._terms.party_seconds * 2 + _LINK_GRACE
         for party, child in self._parties.items():
-            self._boxes.append(Mailboxes([party], [child], seconds, self._inbox.put, observe))
+            self._boxes.append(Mailboxes([party], [child], seconds, self._inbox.put, observe, spared=True))
         hospitals = Mailboxes(
             self._terms.hospitals,
             self._workers,
@@ -207,10 +238,22 @@ class LocalEngine:
             try:
                 event = self._inbox.get(timeout=wait)
             except queue.Empty:
+                self._look_after_dealer()
                 continue
             if isinstance(event, SecureFLError):
                 raise event
             return event
+
+    def _look_after_dealer(self) -> None:
+        # Nobody sends it messages, so that nobody would notice; the parties' session ends with it, and is formed anew.
+        if self._dealer is None or self._dealer.is_alive():
+            return
+        self._dealer_starts += 1
+        if self._dealer_starts > MAX_STARTS:
+            raise EngineError(
+                f"{self._dealer.name} ended {MAX_STARTS} times: see its log, and run again with --resume."
+            )
+        self._dealer.replace()
 
     # -- what the coordinator of a simulation saw ----------------------------------------------------------------
 
@@ -228,5 +271,6 @@ class LocalEngine:
     def _keep_sum(self, done: RoundDone) -> None:
         outcome = done.settled.signed.outcome
         if self._terms.exhibits and outcome.round == exhibits.ROUND:
-            total = signed(from_bytes(done.settled.total, outcome.width, outcome.size))
+            width, size = outcome.context.width, outcome.context.size
+            total = signed(from_bytes(done.settled.total, width, size))
             exhibits.keep(self._run.exhibits, "sum", total)

@@ -13,13 +13,13 @@ from protocols.errors import EncodingError
 from securefl.engines.link import LinkFaultError, LinkLostError, Reply
 from securefl.engines.local.children import Child
 from securefl.errors import EngineError, SecureFLError
-from securefl.roles.effects import Lost, Received
+from securefl.roles.effects import Gone, Lost, Received
 from securefl.roles.messages import Message, read_message
 
 MAX_STARTS = 5
 """Of one process in a row, without an answer between them."""
 
-Deliver = Callable[[Lost | Received | SecureFLError], None]
+Deliver = Callable[[Gone | Lost | Received | SecureFLError], None]
 Observe = Callable[[str, str, Message, Reply, int], None]
 """Called with the worker's name, the member's name, the message, the reply, and the bytes of the reply."""
 
@@ -33,6 +33,7 @@ class Mailboxes:
         seconds: longest wait for an answer.
         deliver: takes answers, losses and fatal errors; called from other threads.
         observe: sees every exchange, for statistics and exhibits.
+        spared: whether the coordinator may be told that a member is gone for good; else that is the end.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Mailboxes:
         seconds: float,
         deliver: Deliver,
         observe: Observe,
+        spared: bool = False,
     ) -> None:
+        self._spared = spared
         self._mail: dict[str, deque[Message]] = {member: deque() for member in members}
         self._busy: set[str] = set()
         self._waiting: deque[str] = deque()
@@ -87,7 +90,8 @@ class Mailboxes:
                 if self._closed:
                     return
                 starts += 1
-                self._lost(child, member, starts)
+                if not self._brought_back(child, member, starts):
+                    return
             except (SecureFLError, LinkFaultError) as error:
                 self._deliver(error if isinstance(error, SecureFLError) else EngineError(str(error)))
             finally:
@@ -106,7 +110,7 @@ class Mailboxes:
             except EncodingError as error:
                 self._deliver(EngineError(f"{member} answered something that is not a message. {error}"))
 
-    def _lost(self, child: Child, member: str, starts: int) -> None:
+    def _brought_back(self, child: Child, member: str, starts: int) -> bool:
         with self._changed:
             # What waits was written for the process that is gone.
             self._mail[member].clear()
@@ -117,6 +121,7 @@ class Mailboxes:
                 )
             child.replace()
         except SecureFLError as error:
-            self._deliver(error)
-        else:
-            self._deliver(Lost(member))
+            self._deliver(Gone(member, str(error)) if self._spared else error)
+            return False
+        self._deliver(Lost(member))
+        return True

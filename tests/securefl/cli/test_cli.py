@@ -113,6 +113,13 @@ def test_a_missing_study(refused, tmp_path):
             "[committee]\ncollusion_bound = 2\n[simulation]",
             "collusion_bound must be at most 1",
         ),
+        (
+            "[simulation]",
+            "[committee]\nminimum_parties = 3\n[simulation]",
+            "minimum_parties must be more than the collusion bound, 1, and at most 2",
+        ),
+        ("[simulation]", "[committee]\nminimum_parties = 1\n[simulation]", "committee.minimum_parties"),
+        ("[simulation]", "[aggregation]\nnorm_bound = -1.0\n[simulation]", "aggregation.norm_bound"),
         ('root = "{hospital}.npz"', 'root = "{hospital}.npz"\nminimum_records = 17', "records"),
         ('root = "{hospital}.npz"', 'root = "elsewhere/{hospital}.npz"', "does not exist"),
         (
@@ -235,6 +242,27 @@ def test_a_malformed_or_missing_consortium(refused, pinned, tmp_path):
     assert "names consortium.toml" in refused("run", pinned, "--out", tmp_path / "out")
 
 
+def test_norms_need_a_dealer_among_the_members(call, refused, pinned, tmp_path):
+    assert call("study", "check", pinned)[0] == 0
+    replaced(pinned, "[simulation]", "[aggregation]\nnorm_bound = 1.0\n[simulation]")
+    for command in (
+        ("run", pinned, "--out", tmp_path / "out"),
+        ("study", "check", pinned),
+        ("study", "plan", pinned),
+    ):
+        line = refused(*command)
+        assert "aggregation.norm_bound needs a dealer: make the consortium with one (--dealer)" in line
+
+
+def test_a_dealer_whose_keys_are_not_there(call, refused, study, tmp_path):
+    members.create(study, ["st-anna", "va", "b"], ["left", "right"], "dora")
+    replaced(study, 'hospitals = ["st-anna", "va", "b"]\nparties = 2', 'file = "consortium.toml"')
+    replaced(study, "[simulation]", "[aggregation]\nnorm_bound = 1.0\n[simulation]")
+    assert call("study", "check", study)[0] == 0
+    (study / "keys" / "dora" / "tls.key").unlink()
+    assert "restore the keys of dora" in refused("run", study, "--out", tmp_path / "out")
+
+
 # -- studies and members -------------------------------------------------------------------------------------
 
 
@@ -254,6 +282,26 @@ def test_study_commands(call, study, tmp_path):
     code, out, _ = call("study", "new", tmp_path / "new", "--template", "fed-heart")
     assert code == 0
     assert call("study", "check", tmp_path / "new")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "value"),
+    [
+        ("aggregation", "norm_bound = 0.5", 0.5),
+        ("committee", "minimum_parties = 2\ncollusion_bound = 1", 2),
+    ],
+)
+def test_a_study_that_checks_norms_or_goes_on_with_fewer_parties(call, study, table, line, value):
+    replaced(study, "parties = 2", "parties = 3")
+    key = line.split(" = ")[0]
+    shown = call("study", "show", study)[1]
+    assert json.loads(shown[: shown.rindex("}") + 1])[table][key] is None
+    replaced(study, "[simulation]", f"[{table}]\n{line}\n[simulation]")
+    for command in ("check", "plan"):
+        code, _, err = call("study", command, study)
+        assert (code, err) == (0, "")
+    shown = call("study", "show", study)[1]
+    assert json.loads(shown[: shown.rindex("}") + 1])[table][key] == value
 
 
 @pytest.mark.parametrize("command", ["check", "show", "plan"])
@@ -286,12 +334,31 @@ def test_consortium_commands(call, tmp_path):
     assert loaded.member("left").fingerprint in shown
 
 
+def test_a_consortium_with_a_dealer(call, tmp_path):
+    names = ["--hospital", "va", "--hospital", "b", "--party", "left", "--party", "right", "--dealer", "dora"]
+    code, _, err = call("consortium", "new", tmp_path / "c", *names)
+    assert (code, err) == (0, "")
+    made = members.load(tmp_path / "c" / "consortium.toml")
+    assert made.dealer.name == "dora"
+    assert (tmp_path / "c" / "keys" / "dora" / "tls.key").exists()
+    shown = call("consortium", "show", tmp_path / "c")[1]
+    assert "dora" in shown
+    assert "dealer" in shown
+    assert call("consortium", "rotate", tmp_path / "c", "dora")[0] == 0
+    rotated = members.load(tmp_path / "c" / "consortium.toml")
+    assert rotated.dealer.fingerprint != made.dealer.fingerprint
+
+
 def test_consortium_commands_on_bad_input(refused, tmp_path, study):
     hospitals, parties = ["--hospital", "va", "--hospital", "b"], ["--party", "left", "--party", "right"]
     new = ["consortium", "new", tmp_path / "c"]
     assert "cannot be a member's name" in refused(*new, "--hospital", "../x", "--hospital", "b", *parties)
     assert "same name" in refused(*new, *hospitals, "--hospital", "va", *parties)
     assert "at least" in refused(*new, *hospitals, "--party", "left")
+    assert "at least" in refused(*new, *hospitals, "--party", "left", "--dealer", "right")
+    assert "same name" in refused(*new, *hospitals, *parties, "--dealer", "left")
+    assert "same name" in refused(*new, *hospitals, *parties, "--dealer", "va")
+    assert "cannot be a member's name" in refused(*new, *hospitals, *parties, "--dealer", "D")
     assert "There is no" in refused("consortium", "show", tmp_path / "c")
     assert "There is no" in refused("consortium", "rotate", tmp_path / "c", "va")
     assert "malformed" in refused("consortium", "show", study / "study.toml")
@@ -303,7 +370,7 @@ def test_consortium_commands_on_bad_input(refused, tmp_path, study):
 # -- runs that are there, or not -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "report"])
+@pytest.mark.parametrize("command", ["status", "stop", "report", "verify"])
 def test_commands_on_what_is_no_run(refused, study, tmp_path, command):
     for place in (tmp_path / "nothing", study):
         assert "is not the folder of a run" in refused(command, place)
@@ -327,7 +394,19 @@ def test_version_and_help(call):
     code, out, _ = call("--help")
     assert code == 0
     assert all(
-        command in out for command in ("run", "study", "consortium", "status", "stop", "doctor", "bench")
+        command in out
+        for command in ("run", "study", "consortium", "party", "dealer", "status", "stop", "doctor", "bench")
     )
     assert call("study", "--help")[0] == 0
     assert call("nonsense")[0] == 2
+
+
+def test_the_dealers_port_in_use(refused, study, tmp_path):
+    replaced(study, "[simulation]", "[aggregation]\nnorm_bound = 1.0\n[simulation]")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refused("run", study, "--out", tmp_path / "out", "--base-port", port - 2)
+    assert f"Port {port} is in use" in line
+    assert not (tmp_path / "out").exists()

@@ -75,12 +75,13 @@ def test_it_stands_in_the_run_folder_and_anyone_may_read_it(finished: RunFolder)
 def test_every_section_says_what_it_is_for(whole: tuple[str, Page]) -> None:
     _, page = whole
     sections = page.sections
-    assert "The chain holds: 13 outcomes and the closing record" in sections["head"]
+    assert "Everything holds: 13 outcomes and the closing record" in sections["head"]
+    assert "did not check the sum of round 9, which is the committee's word alone" in sections["head"]
     assert "the same model, bit for bit" in sections["head"]
-    assert "give that update exactly (3,000 coordinates" in sections["head"]
+    assert "give that update exactly (3,190 coordinates" in sections["head"]
     assert "0.9123" in sections["result"]
     assert "+5.88" in sections["result"]
-    assert "16,000 bytes" in sections["result"]
+    assert "16,600 bytes" in sections["result"]
     assert "chance alone moves an accuracy by about 0.9 points" in sections["result"]
     assert "federated, secure" in sections["accuracy"]
     assert "each hospital alone (mean, range)" in sections["accuracy"]
@@ -91,7 +92,9 @@ def test_every_section_says_what_it_is_for(whole: tuple[str, Page]) -> None:
     assert sections["receipts"].count("✓ party-2".replace(" ", "\xa0")) == 14
     assert "Up to 2 of the 3 parties" in sections["limits"]
     assert "differential privacy" in sections["limits"]
-    assert "norm check" in sections["limits"]
+    assert "one that is twice as long as 1.0 is left out" in sections["limits"]
+    assert "The dealer is trusted to work with nobody" in sections["limits"]
+    assert "the sum is the committee's word alone (here: round 9)" in sections["limits"]
     assert "x86_64 AVX2" in sections["study"]
     assert 'source = "mnist-5k"' in sections["study"]
 
@@ -140,7 +143,7 @@ def test_counts_stand_in_the_heat_map() -> None:
 
 def test_a_run_that_has_begun_shows_what_there_is(begun: RunFolder) -> None:
     _, page = read(begun)
-    assert "The chain holds so far: 3 outcomes" in page.sections["head"]
+    assert "Everything holds so far: 3 outcomes" in page.sections["head"]
     assert "The run has not ended" in page.sections["head"]
     assert "There are no final figures" in page.sections["result"]
     assert "Share of party-1" in page.sections["seen"]

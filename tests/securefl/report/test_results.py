@@ -43,7 +43,7 @@ def test_figures_are_written_as_people_read_them(summary: dict[str, Any]) -> Non
     assert rows["accuracy_plaintext"].difference == "0.00"
     assert rows["accuracy_float"].difference == "−0.10"
     assert rows["accuracy_pooled"].difference == "+5.88"
-    assert rows["upload_bytes_per_hospital_round"].value == "16,000 bytes"
+    assert rows["upload_bytes_per_hospital_round"].value == "16,600 bytes"
     assert rows["aggregation_share"].value == "4.2%"
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from protocols.ring import from_signed
+from securefl.audit import Receipt, SumCheck
 from securefl.report.evidence import Evidence, gather
 from securefl.report.views import BINS, View, correlation, exhibition
 from securefl.run_folder import RunFolder
@@ -26,15 +27,15 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def views(evidence: Evidence) -> dict[str, View]:
-    shown = exhibition(evidence)
+    shown = exhibition(evidence, None)
     assert shown is not None
     return {view.title: view for viewer in shown.viewers for view in viewer.views}
 
 
 def test_all_roles_have_their_views(evidence: Evidence) -> None:
-    shown = exhibition(evidence)
+    shown = exhibition(evidence, None)
     assert shown is not None
-    assert (shown.hospital, shown.width, shown.side) == ("east", 32, 55)
+    assert (shown.hospital, shown.width, shown.side) == ("east", 32, 57)
     assert [len(viewer.views) for viewer in shown.viewers] == [1, 3, 3, 1, 1]
     assert shown.adds_up is True
 
@@ -42,11 +43,11 @@ def test_all_roles_have_their_views(evidence: Evidence) -> None:
 def test_pictures_have_one_pixel_a_number_and_nothing_where_there_is_none(evidence: Evidence) -> None:
     found = views(evidence)
     update = pixels(found["The real update of east"].common)
-    assert update.shape == (55, 55, 4)
-    assert (update[..., 3].ravel() == 255).sum() == 3000
-    # A share of 33 or of 12001 bytes and a kind in an envelope: 1,170 bytes, or the 4,096 that are kept.
+    assert update.shape == (57, 57, 4)
+    assert (update[..., 3].ravel() == 255).sum() == 3190
+    # A share of 33 bytes in an envelope makes 1,169 bytes, or 292 numbers; one of 12,761 more than a picture holds.
     shown = sorted((pixels(found[f"Envelope for party-{i}"].own)[..., 3] == 255).sum() for i in (1, 2, 3))
-    assert shown == [292, 292, 1024]
+    assert shown == [292, 292, 57 * 57]
 
 
 def test_the_common_scale_keeps_sign_and_order_and_is_the_same_for_all(evidence: Evidence) -> None:
@@ -118,18 +119,40 @@ def test_a_short_vector_in_an_envelope_is_told_from_a_seed(evidence: Evidence) -
 def test_shares_that_do_not_add_up_are_noticed(evidence: Evidence) -> None:
     wrong = evidence.seen["share-party-2-east"].copy()
     wrong[17] += 1
-    shown = exhibition(replace(evidence, seen={**evidence.seen, "share-party-2-east": wrong}))
+    shown = exhibition(replace(evidence, seen={**evidence.seen, "share-party-2-east": wrong}), None)
     assert shown is not None
     assert shown.adds_up is False
 
 
 def test_what_was_not_kept_is_left_out(evidence: Evidence) -> None:
     few = {name: values for name, values in evidence.seen.items() if name in ("sum", "share-party-1-east")}
-    shown = exhibition(replace(evidence, seen=few))
+    shown = exhibition(replace(evidence, seen=few), None)
     assert shown is not None
     assert [viewer.who for viewer in shown.viewers] == ["Parties", "Everyone"]
     assert shown.adds_up is None
-    assert exhibition(replace(evidence, seen={})) is None
+    assert exhibition(replace(evidence, seen={}), None) is None
+
+
+def test_only_the_committee_that_opened_the_sum_is_shown(evidence: Evidence) -> None:
+    # An attempt that failed with a third party left that party's views too.
+    whole = {name: seen for name, seen in evidence.seen.items() if "party-3" not in name}
+    update, first = evidence.seen["update-east"], evidence.seen["share-party-1-east"]
+    second = from_signed(update, 32) - first
+    two = replace(evidence, seen={**whole, "share-party-2-east": second, "share-party-3-east": first})
+    receipt = Receipt(1, 2, ["party-1", "party-2"], ["east"], ["east"], {}, [], "", {}, SumCheck.VERIFIED)
+    shown = exhibition(two, receipt)
+    assert shown is not None
+    titles = [view.title for viewer in shown.viewers for view in viewer.views]
+    assert not any("party-3" in title for title in titles)
+    assert shown.adds_up is True
+    assert exhibition(two, None).adds_up is False  # type: ignore[union-attr]
+
+
+def test_a_sum_without_the_update_says_so(evidence: Evidence) -> None:
+    parties, absent = ["party-1", "party-2", "party-3"], {"east": "no-answer"}
+    receipt = Receipt(1, 1, parties, ["east", "west"], ["west"], absent, [], "", {}, SumCheck.VERIFIED)
+    assert "NOT part of it" in exhibition(evidence, receipt).viewers[-1].views[0].note  # type: ignore[union-attr]
+    assert "NOT" not in exhibition(evidence, None).viewers[-1].views[0].note  # type: ignore[union-attr]
 
 
 def test_correlation_against_a_second_computation() -> None:

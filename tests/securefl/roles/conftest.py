@@ -22,26 +22,34 @@ import pytest
 
 from protocols.chain import SignedOutcome
 from protocols.contribution import open_share, share_context
+from protocols.projection import commit
 from protocols.sharing import add_share
 from securefl import consortium as members
 from securefl.consortium import Consortium, MemberKeys
-from securefl.engines.committee_runner import CommitteeRunner
+from securefl.roles.committee_runner import CommitteeRunner
 from securefl.roles.coordinator import CoordinatorMachine, receipt_name, sum_name
 from securefl.roles.effects import (
     AddShares,
-    CommitteeDone,
+    CheckNorms,
     CommitteeFailed,
     Event,
     Finished,
+    Gone,
+    Job,
+    JobDone,
     Lost,
-    OpenSum,
+    NormsChecked,
     Received,
     RoundDone,
+    RoundVerified,
+    SharesAdded,
     Start,
+    SumOpened,
     Timeout,
+    coin_context,
 )
 from securefl.roles.hospital import HospitalMachine
-from securefl.roles.host import Answering, Host, Store
+from securefl.roles.host import Answering, Host, Notice, Store
 from securefl.roles.messages import (
     Freeze,
     KeyRequest,
@@ -51,11 +59,13 @@ from securefl.roles.messages import (
     Prepare,
     Release,
     Settled,
+    Verification,
     read_message,
 )
 from securefl.roles.party import PartyMachine
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
+from securefl.roles.verifying import verification_name
 from securefl.study import Study
 
 SIZE, TRAINABLE, STATISTICS_SIZE = 24, 20, 3
@@ -99,16 +109,21 @@ class LinearTrainer:
         return (self._slope * model + self._shift / round_) * (self.count / self._total)
 
 
-def averaged(
-    names: list[str], rounds: list[set[str]], width: int, momentum: float, rate: float
-) -> np.ndarray:
+def finest(names: int, width: int) -> int:
+    """The oracle's bits after the point, for entries of at most 4 in absolute value."""
+    bits = 0
+    summands = names * (8 if width == 64 else 1)  # three bits stay free for the check of the sum
+    while summands * -(-4 * 2 ** (bits + 1) // 1) <= 2 ** (width - 1) - 1 and bits < 62:
+        bits += 1
+    return bits
+
+
+def averaged(names: list[str], rounds: list[set[str]], bits: int, momentum: float, rate: float) -> np.ndarray:
     """The oracle: plain integers, written from the description of FedAvgM and not from the shipped code.
 
     rounds: who is in the sum, a set a round of training. A momentum of 0 is FedAvg.
     """
-    bits, trainers = 0, {name: LinearTrainer(name) for name in names}
-    while len(names) * -(-4 * 2 ** (bits + 1) // 1) <= 2 ** (width - 1) - 1 and bits < 62:
-        bits += 1
+    trainers = {name: LinearTrainer(name) for name in names}
     total = sum(trainer.count for trainer in trainers.values())
     x, v = initial_model(), np.zeros(SIZE)
     for number, included in enumerate(rounds, start=1):
@@ -141,6 +156,8 @@ file = "consortium.toml"
 [cohort]
 minimum_hospitals = 2
 colluding_hospitals = 0
+[committee]
+{committee}
 [data]
 source = "fed-heart"
 [model]
@@ -154,12 +171,27 @@ learning_rate = 0.5
 momentum = 0.75
 [aggregation]
 width = {width}
+{aggregation}
 """
 
 
-def make_cast(folder: Path, hospitals: int, parties: int, rounds: int, width: int) -> Cast:
-    consortium = members.create(folder, NAMES[:hospitals], [f"party-{i}" for i in range(1, parties + 1)])
-    (folder / "study.toml").write_text(_STUDY.format(rounds=rounds, width=width))
+def make_cast(
+    folder: Path,
+    hospitals: int,
+    parties: int,
+    rounds: int,
+    width: int,
+    norm_bound: float | None,
+    minimum_parties: int | None,
+) -> Cast:
+    dealer = "dealer" if norm_bound else None
+    names = [f"party-{i}" for i in range(1, parties + 1)]
+    consortium = members.create(folder, NAMES[:hospitals], names, dealer)
+    committee = f"collusion_bound = 1\nminimum_parties = {minimum_parties}" if minimum_parties else ""
+    aggregation = f"norm_bound = {norm_bound}" if norm_bound else ""
+    (folder / "study.toml").write_text(
+        _STUDY.format(rounds=rounds, width=width, committee=committee, aggregation=aggregation)
+    )
     study = Study.load(folder)
     keys = {m.name: members.load_keys(folder / "keys" / m.name, m) for m in consortium.members}
     return Cast(study, consortium, Terms.of(study, consortium), keys)
@@ -175,6 +207,7 @@ class Task:
         self.error: BaseException | None = None
         self.done = False
         self.wants: tuple[str, Any] | None = None
+        self.committee: list[str] = []
         self.answer: Any = None
         threading.Thread(target=self._run, daemon=True).start()
         self.resume()
@@ -197,9 +230,9 @@ class Task:
         self._killed = True
         self.resume()
 
-    def meet(self, what: str, brought: Any) -> Any:
-        """Called in the thread: wait for the other parties; None if they do not come."""
-        self.wants = (what, brought)
+    def meet(self, what: str, committee: list[str], brought: Any = None) -> Any:
+        """Called in the thread: wait for the committee; None if it does not come."""
+        self.wants, self.committee = (what, brought), committee
         self._stopped.release()
         self._go.acquire()
         if self._killed:
@@ -208,7 +241,7 @@ class Task:
 
     def outside(self, function: Callable[[], Any], ready: Callable[[Task], None]) -> Any:
         """Called in the thread: compute while the stage goes on."""
-        self.wants = ("outside", None)
+        self.wants, self.committee = ("outside", None), []
         self._stopped.release()
         result = function()
         ready(self)
@@ -224,18 +257,21 @@ class IntegerCommittee:
         self._rank = list(stage.cast.terms.parties).index(name)
         self._session, self._number = b"", 0
 
-    def run(self, job: AddShares | OpenSum, task: Task) -> CommitteeDone | CommitteeFailed:
+    def run(self, job: Job, task: Task) -> JobDone | CommitteeFailed:
+        self._rank = job.context.parties.index(self._name)
         if job.session != self._number or not self._session:
-            met = task.meet("join", None)
+            met = task.meet("join", job.context.parties)
             if met is None:
                 self._session = b""
                 return CommitteeFailed("Nobody joined.")
             self._session, self._number = met, job.session
         if isinstance(job, AddShares):
             return self._add(job)
+        if isinstance(job, CheckNorms):
+            return self._check(job, task)
         mine = self._store[job.share]
         self._stage.emitted[self._name, job.context.round].add(mine)
-        others = task.meet("open", mine)
+        others = task.meet("open", job.context.parties, mine)
         if others is None:
             self._session = b""
             return CommitteeFailed("Nobody opened.")
@@ -244,17 +280,40 @@ class IntegerCommittee:
         assert not any(value % 2**shift for value in total), (
             "shares of different sessions were opened together"
         )
-        return CommitteeDone(np.array([int(v) >> shift for v in total], dtype=f"<u{width // 8}").tobytes())
+        return SumOpened(np.array([int(v) >> shift for v in total], dtype=f"<u{width // 8}").tobytes())
 
-    def _add(self, job: AddShares) -> CommitteeDone:
+    def _check(self, job: CheckNorms, task: Task) -> NormsChecked | CommitteeFailed:
+        shares = {hospital: self._share(job, hospital, name) for hospital, name in job.parts.items()}
+        brought = task.meet("norms", job.context.parties, (job, shares))
+        if brought is None:
+            self._session = b""
+            return CommitteeFailed("Nobody checked.")
+        for party, commitment, (other, _) in zip(job.context.parties, job.commitments, brought, strict=True):
+            if commit(other.coin_part, coin_context(job.frozen, party)) != commitment:
+                self._session = b""
+                return CommitteeFailed(f"{party} revealed another part of the coin.")
+        width, within = job.context.width, set()
+        for hospital in job.parts:
+            total = sum(share[hospital].astype(object) for _, share in brought) % 2**width
+            integers = [int(v) - 2**width * (int(v) >= 2 ** (width - 1)) for v in total]
+            if sum(v * v for v in integers) <= job.check.bound**2:
+                within.add(hospital)
+        return NormsChecked(frozenset(within))
+
+    def _share(self, job: AddShares | CheckNorms, hospital: str, name: str) -> np.ndarray:
+        share = np.zeros(job.context.size, dtype=f"<u{job.context.width // 8}")
+        content = open_share(self._store[name], job.key, job.context, hospital, job.party)
+        add_share(share, content, self._rank, share_context(job.context, hospital))
+        return share
+
+    def _add(self, job: AddShares) -> SharesAdded:
         total = np.zeros(job.context.size, dtype=f"<u{job.context.width // 8}")
         for hospital, name in job.parts.items():
-            content = open_share(self._store[name], job.key, job.context, hospital, job.party)
-            add_share(total, content, self._rank, share_context(job.context, hospital))
-        parties = len(self._stage.cast.terms.parties)
+            total += self._share(job, hospital, name)
+        parties = len(job.context.parties)
         mask = self._mask(job, self._rank) - self._mask(job, (self._rank + 1) % parties)
         lifted = total.astype(np.uint64) << np.uint64(64 - job.context.width)
-        return CommitteeDone((lifted + mask).astype("<u8").tobytes(), self._session)
+        return SharesAdded((lifted + mask).astype("<u8").tobytes(), self._session)
 
     def _mask(self, job: AddShares, rank: int) -> np.ndarray:
         seed = self._session + job.context.digest() + bytes([rank])
@@ -300,6 +359,9 @@ class WatchedStore(Store):
 class Stage:
     """All roles of a study, and the mail between them.
 
+    Tests change who is there (``muted``, ``gone``), who is ``slow`` (its messages come last) or ``late`` (they wait for
+    a deadline), what is on its way (``tamper``), and are called ``before`` each delivery.
+
     Args:
         cast: members and terms.
         folder: for the roles' stores.
@@ -328,8 +390,14 @@ class Stage:
         self.emitted: dict[tuple[str, int], set[bytes]] = defaultdict(set)
         self.sums: dict[int, set[bytes]] = defaultdict(set)
         self.done: list[RoundDone] = []
+        self.verified: list[RoundVerified] = []
+        self.gone: set[str] = set()
+        self.slow: set[str] = set()
+        self.late: set[str] = set()
+        self.jobs: list[tuple[str, Job]] = []
+        self.before: Callable[[str, Event | bytes], None] = lambda _to, _what: None
         self.finished: Finished | None = None
-        self.written: list[bytes] = []
+        self.written: dict[str, list[bytes]] = defaultdict(list)
         self.wire: list[bytes] = []
         self.muted: set[str] = set()
         self.tamper: Callable[[str, str, Message], Message | None] = lambda _from, _to, message: message
@@ -344,8 +412,9 @@ class Stage:
 
     # -- who is there --------------------------------------------------------------------------------------------
 
-    def store(self, role: str) -> WatchedStore:
-        return WatchedStore(self.folder / role, lambda: self._step(role, write=True), self.written)
+    def store(self, place: str, role: str = "") -> WatchedStore:
+        step = lambda: self._step(role or place, write=True)  # noqa: E731
+        return WatchedStore(self.folder / place, step, self.written[place])
 
     def _step(self, role: str, write: bool = False) -> None:
         for fuse in self.fuses:
@@ -371,21 +440,31 @@ class Stage:
         if name in self.cast.terms.hospitals:
             self.hosts[name] = Answering(self.hospital(name), store)
             return
-        machine = PartyMachine(name, self.cast.terms, self.cast.keys[name].signing, store)
+        ledger = self.store(f"{name}-ledger", name)
+        machine = PartyMachine(name, self.cast.terms, self.cast.keys[name].signing, store, ledger)
         runner: Any
         if self._meshes is None:
             runner = IntegerCommittee(self, name, store)
         else:
-            runner = CommitteeRunner(self._meshes[list(self.cast.terms.parties).index(name)], store)
+            parties = list(self.cast.terms.parties)
+            dealer = self.cast.terms.norm_bound is not None
+            runner = CommitteeRunner(name, parties, self._meshes[parties.index(name)], store, dealer)
         self._runners[name] = runner
-        self.hosts[name] = Answering(machine, store, lambda job: self._run_job(name, job))
+        self.hosts[name] = Answering(machine, store, lambda job: self._run_job(name, job), ledger)
 
     def hospital(self, name: str) -> HospitalMachine:
         trainer = LinearTrainer(name, self._faults.get(name))
         self.trainers[name] = trainer
         terms, server = self.cast.terms, self.cast.study.settings.server
         return HospitalMachine(
-            name, terms, self.cast.keys[name].signing, trainer, server, TRAINABLE, self.store(name)
+            name,
+            terms,
+            self.cast.keys[name].signing,
+            self.cast.keys[name].sealing,
+            trainer,
+            server,
+            TRAINABLE,
+            self.store(name),
         )
 
     def follow(self, replica: Replica, settled: Settled) -> Replica:
@@ -403,12 +482,18 @@ class Stage:
             found.append(SignedOutcome.from_bytes(store[receipt_name(len(found))]))
         return found
 
+    def verification(self, round_: int) -> Verification | None:
+        store, name = Store(self.folder / "coordinator"), verification_name(round_)
+        return Verification.from_bytes(store[name]) if name in store else None
+
     def _start_coordinator(self) -> None:
         replica = Replica.initial(self.cast.terms, initial_model())
         for round_ in range(len(self.outcomes())):
             replica = self.follow(replica, self.recall(round_))
         sizes = {STATISTICS: STATISTICS_SIZE, UPDATE: SIZE}
-        self.coordinator = CoordinatorMachine(self.cast.terms, sizes, replica, self.follow, self.recall)
+        self.coordinator = CoordinatorMachine(
+            self.cast.terms, sizes, replica, self.follow, self.recall, self.verification
+        )
         self._host = Host(
             self.coordinator,
             self.store("coordinator"),
@@ -416,6 +501,8 @@ class Stage:
             set_timer=self._set_timer,
             notify=self._notify,
         )
+        for name in self.gone:
+            self.bury(name)
         self._give(Start())
 
     # -- what the coordinator's host does ------------------------------------------------------------------------
@@ -431,14 +518,17 @@ class Stage:
         self._step("coordinator")
         self.timers.append((name, seconds))
 
-    def _notify(self, effect: RoundDone | Finished) -> None:
+    def _notify(self, effect: Notice) -> None:
         self._step("coordinator")
         if isinstance(effect, Finished):
             self.finished = effect
+        elif isinstance(effect, RoundVerified):
+            self.verified.append(effect)
         else:
             self.done.append(effect)
 
     def _give(self, event: Event) -> None:
+        self.before("coordinator", event)
         try:
             self._host.take(event)
             self._step("coordinator")
@@ -461,9 +551,29 @@ class Stage:
         self._restart(name)
         self.inbox[name].append(Lost(name))
 
+    def bury(self, name: str) -> None:
+        """Kill a party for good."""
+        self.mail[name].clear()
+        task = self._tasks.pop(name, None)
+        if task is not None and not task.done:
+            task.kill()
+        self.gone.add(name)
+        self.inbox[name].clear()
+        self.inbox[name].append(Gone(name, f"{name} does not start."))
+
+    def leave(self) -> None:
+        """Everybody's process ends; nothing more is delivered."""
+        for task in self._tasks.values():
+            if not task.done:
+                task.kill()
+
     def _deliver(self, name: str) -> None:
         data = self.mail[name].popleft()
-        if name in self.muted:
+        self.before(name, data)
+        if name in self.muted or name in self.gone:
+            return
+        if name in self.late:
+            self.mail[name].appendleft(data)
             return
 
         def work(_task: Task) -> list[bytes]:
@@ -506,8 +616,9 @@ class Stage:
             if changed is not None:
                 self.inbox[name].append(Received(name, read_message(changed.to_bytes())))
 
-    def _run_job(self, name: str, job: AddShares | OpenSum) -> CommitteeDone | CommitteeFailed:
+    def _run_job(self, name: str, job: Job) -> JobDone | CommitteeFailed:
         self._step(name)
+        self.jobs.append((name, job))
         task = self._tasks[name]
         if self._meshes is None:
             done = self._runners[name].run(job, task)
@@ -524,25 +635,29 @@ class Stage:
 
     def moves(self) -> list[Callable[[], None]]:
         """Everything that may happen now."""
-        found: list[Callable[[], None]] = []
+        found: list[tuple[bool, Callable[[], None]]] = []
         for name in self.members:
             if self.inbox[name]:
-                found.append(lambda n=name: self._give(self.inbox[n].popleft()))
+                slow = bool({name, "coordinator"} & self.slow)
+                found.append((slow, lambda n=name: self._give(self.inbox[n].popleft())))
         for name in self.members:
-            if self.mail[name] and name not in self._tasks:
-                found.append(lambda n=name: self._deliver(n))
-        if len(self._tasks) == len(self.cast.terms.parties) and all(t.wants for t in self._tasks.values()):
-            found.append(self._meet)
-        return found
+            if self.mail[name] and name not in self._tasks and name not in self.late:
+                found.append((name in self.slow, lambda n=name: self._deliver(n)))
+        present = len(self.cast.terms.parties) - len(self.gone)
+        if len(self._tasks) == present and all(t.wants for t in self._tasks.values()):
+            found.append((False, self._meet))
+        return [move for _, move in sorted(found, key=lambda slow_and_move: slow_and_move[0])]
 
     def _meet(self) -> None:
-        tasks = dict(self._tasks)
+        tasks = {name: self._tasks[name] for name in self.cast.terms.parties if name in self._tasks}
         what = {task.wants[0] for task in tasks.values() if task.wants}
         answer: Any = None
+        if any(task.committee not in ([], list(tasks)) for task in tasks.values()):
+            what = set()  # somebody waits for a party that is gone
         if what == {"join"}:
             self._joins += 1
             answer = hashlib.sha256(b"session" + self._joins.to_bytes(4, "big")).digest()
-        elif what == {"open"}:
+        elif what in ({"open"}, {"norms"}):
             answer = [task.wants[1] for task in tasks.values() if task.wants]
         elif "outside" in what:
             self._wait()
@@ -577,10 +692,16 @@ class Stage:
                     dict(self._tasks), None
                 )  # the deadline of those who wait for a party that is not coming
             elif self.timers:
-                self._give(Timeout(self.timers.pop(0)[0]))
+                self._deadline()
             else:
                 raise AssertionError("The study has come to a standstill.")
         raise AssertionError("The study goes round in circles.")
+
+    def _deadline(self) -> None:
+        happened = len(self.wire) + len(self.verified)
+        self._give(Timeout(self.timers.pop(0)[0]))
+        if len(self.wire) + len(self.verified) > happened:
+            self.late.clear()
 
     @property
     def model(self) -> np.ndarray:
@@ -639,6 +760,7 @@ class Theatre:
 
     stage = Stage
     fuse = Fuse
+    crash = Crash
     trainer = LinearTrainer
     averaged = staticmethod(averaged)
     initial_model = staticmethod(initial_model)
@@ -646,7 +768,10 @@ class Theatre:
 
     def expected(self, cast: Cast, rounds: list[set[str]]) -> np.ndarray:
         """The oracle's model for the stage's study."""
-        return averaged(list(cast.terms.hospitals), rounds, cast.terms.update.width, 0.75, 0.5)
+        names, update = list(cast.terms.hospitals), cast.terms.update
+        # Under a norm bound the encoding is another; here it is only used.
+        bits = update.fraction_bits if cast.terms.norm_bound else finest(len(names), update.width)
+        return averaged(names, rounds, bits, 0.75, 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -660,12 +785,19 @@ def theatre(tmp_path_factory: pytest.TempPathFactory) -> Theatre:
     root = tmp_path_factory.mktemp("casts")
 
     @cache
-    def made(hospitals: int, parties: int, rounds: int, width: int) -> Cast:
-        folder = root / f"{hospitals}-{parties}-{rounds}-{width}"
+    def made(*asked: Any) -> Cast:
+        folder = root / "-".join(map(str, asked))
         folder.mkdir()
-        return make_cast(folder, hospitals, parties, rounds, width)
+        return make_cast(folder, *asked)
 
-    def cast(hospitals: int = 4, parties: int = 3, rounds: int = 2, width: int = 32) -> Cast:
-        return made(hospitals, parties, rounds, width)
+    def cast(
+        hospitals: int = 4,
+        parties: int = 3,
+        rounds: int = 2,
+        width: int = 32,
+        norm_bound: float | None = None,
+        minimum_parties: int | None = None,
+    ) -> Cast:
+        return made(hospitals, parties, rounds, width, norm_bound, minimum_parties)
 
     return Theatre(root, cast)

@@ -12,11 +12,13 @@ from securefl.roles.messages import (
     Accepted,
     Announcement,
     Behind,
+    CoinRevealed,
     Declined,
     Refusal,
     Settled,
     SignedContribution,
     StatusRequest,
+    read_message,
 )
 
 HOSPITAL = "va"
@@ -50,6 +52,11 @@ def changed(record, **fields):
     return record.model_copy(update=fields)
 
 
+def answers(stage, message):
+    """All that the hospital answers."""
+    return [read_message(data) for data in stage.hosts[HOSPITAL].answer(message.to_bytes())]
+
+
 def reason(stage, message):
     """The code of the refusal; nothing was trained and nothing written."""
     before, calls = dict(stage.store(HOSPITAL)), stage.trainers[HOSPITAL].calls
@@ -70,9 +77,14 @@ def reason(stage, message):
         ("other-encoding", {"width": 16}),
         ("other-chain", {"previous": bytes(32)}),
         ("other-chain", {"round": 0, "purpose": "statistics", "width": 64}),
+        ("other-model", {"model": bytes(32)}),
+        ("other-parties", {"parties": ["party-1", "party-2"]}),
+        ("other-parties", {"parties": ["party-2", "party-1", "party-3"]}),
+        ("other-parties", {"parties": ["party-1", "party-2", "party-3", "party-3"]}),
+        ("other-parties", {"parties": ["party-1", "party-2", "a stranger"]}),
     ],
 )
-def test_an_announcement_of_another_round_is_refused(waiting, code, fields):
+def test_an_announcement_of_another_context_is_refused(waiting, code, fields):
     stage, announcement = waiting
     assert reason(stage, changed(announcement, context=changed(announcement.context, **fields))) == code
 
@@ -80,7 +92,6 @@ def test_an_announcement_of_another_round_is_refused(waiting, code, fields):
 @pytest.mark.parametrize(
     ("code", "fields"),
     [
-        ("other-model", {"model": bytes(32)}),
         ("unknown-hospital", {"cohort": ["charite", "nobody", HOSPITAL]}),
         ("unknown-hospital", {"cohort": [HOSPITAL, "charite"]}),
         ("too-few-hospitals", {"cohort": [HOSPITAL]}),
@@ -88,7 +99,7 @@ def test_an_announcement_of_another_round_is_refused(waiting, code, fields):
         ("other-parties", {"keys": []}),
     ],
 )
-def test_an_announcement_of_another_model_or_cohort_is_refused(waiting, code, fields):
+def test_an_announcement_of_another_cohort_is_refused(waiting, code, fields):
     stage, announcement = waiting
     assert reason(stage, changed(announcement, **fields)) == code
 
@@ -169,14 +180,21 @@ def test_a_hospital_that_lacks_outcomes_says_where_it_is(theatre, tmp_path):
     stage.tamper = lambda _s, to, m: None if to == HOSPITAL and isinstance(m, Settled) else m
     announcement = announced(stage)
     assert stage.ask(HOSPITAL, announcement) == Behind(hospital=HOSPITAL, round=0)
-    assert stage.ask(HOSPITAL, stage.recall(0)) == Accepted(member=HOSPITAL, round=0)
+    revealed, accepted = answers(stage, stage.recall(0))
+    assert (type(revealed), accepted) == (CoinRevealed, Accepted(member=HOSPITAL, round=0))
     assert isinstance(stage.ask(HOSPITAL, announcement), SignedContribution)
 
 
 def test_outcomes_that_do_not_continue_the_chain_are_refused(stage, announcement):
     settled = stage.recall(0)
-    assert stage.ask(HOSPITAL, settled) == Accepted(member=HOSPITAL, round=0)
-    outcome = changed(settled.signed.outcome, round=1, previous=settled.signed.outcome.digest())
+    revealed, accepted = answers(stage, settled)
+    assert (type(revealed), accepted) == (CoinRevealed, Accepted(member=HOSPITAL, round=0))
+    context = changed(settled.signed.outcome.context, round=1, previous=settled.signed.outcome.digest())
+
+    def next_outcome(**fields):
+        now = changed(context, **fields)
+        before = settled.signed.outcome
+        return changed(before, context=now, frozen=changed(before.frozen, context=now.digest()))
 
     def signed(outcome):
         signatures = [sign(outcome, stage.cast.keys[p].signing) for p in stage.cast.terms.parties]
@@ -184,11 +202,12 @@ def test_outcomes_that_do_not_continue_the_chain_are_refused(stage, announcement
             signed=changed(settled.signed, outcome=outcome, signatures=signatures), total=settled.total
         )
 
-    assert reason(stage, signed(changed(outcome, previous=bytes(32)))) == "other-chain"
-    assert reason(stage, signed(changed(outcome, round=2))) == "other-chain"
-    assert reason(stage, signed(outcome)) == "other-round"  # statistics, again
-    assert reason(stage, changed(signed(outcome), total=bytes(len(settled.total)))) == "other-chain"
-    forged = signed(outcome)
+    assert reason(stage, signed(next_outcome(previous=bytes(32)))) == "other-chain"
+    assert reason(stage, signed(next_outcome(round=2))) == "other-chain"
+    assert reason(stage, signed(next_outcome(model=bytes(32)))) == "other-chain"
+    assert reason(stage, signed(next_outcome())) == "other-round"  # statistics, again
+    assert reason(stage, changed(signed(next_outcome()), total=bytes(len(settled.total)))) == "other-chain"
+    forged = signed(next_outcome())
     forged = changed(forged, signed=changed(forged.signed, signatures=forged.signed.signatures[:2]))
     assert reason(stage, forged) == "other-chain"
 
@@ -202,6 +221,6 @@ def test_the_memory_of_another_study_is_refused(stage, theatre):
     other = theatre.cast(3, 3, 3)
     with pytest.raises(RefusedError, match="another study"):
         HospitalMachine(
-            HOSPITAL, other.terms, other.keys[HOSPITAL].signing, theatre.trainer(HOSPITAL),
-            other.study.settings.server, theatre.trainable, stage.store(HOSPITAL),
+            HOSPITAL, other.terms, other.keys[HOSPITAL].signing, other.keys[HOSPITAL].sealing,
+            theatre.trainer(HOSPITAL), other.study.settings.server, theatre.trainable, stage.store(HOSPITAL),
         )  # fmt: skip

@@ -7,13 +7,13 @@ import pytest
 from securefl.errors import EngineError, RefusedError
 from securefl.roles.effects import (
     AddShares,
-    CommitteeDone,
     OpenSum,
     Persist,
     RunCommittee,
     Send,
     SetTimer,
     Start,
+    SumOpened,
 )
 from securefl.roles.host import Answering, Host, Store
 from securefl.roles.messages import Accepted, Refusal, StatusRequest, read_message
@@ -57,7 +57,7 @@ def test_effects_are_carried_out_in_order_each_durable_before_the_next(store):
 
 def test_the_result_of_a_job_goes_back_into_the_machine(store):
     job = OpenSum(None, "share", 1)
-    done = CommitteeDone(b"sum")
+    done = SumOpened(b"sum")
     machine = Scripted([RunCommittee(job), Persist("after", b"1")], [Persist("last", b"2")])
     jobs = []
     Host(machine, store, lambda *_: None, run_job=lambda j: jobs.append(j) or done).take(Start())
@@ -119,5 +119,5 @@ def test_a_memory_is_private_and_hides_unfinished_files(store, tmp_path):
 
 def test_the_secrets_of_jobs_and_writes_do_not_show():
     assert "secret" not in repr(Persist("name", b"secret"))
-    assert "secret" not in repr(CommitteeDone(b"secret"))
+    assert "secret" not in repr(SumOpened(b"secret"))
     assert "secret" not in repr(AddShares(None, "p", {}, "secret", 1))

@@ -7,45 +7,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.canonical import encode
+from protocols.contribution import Contribution, FrozenList, Vote
 from protocols.errors import EncodingError
+from protocols.field61 import PRIME
+from protocols.integrity import Answer
 from securefl.roles import messages
-from securefl.roles.messages import Accepted, Behind, Held, Message, PartyStatus, read_message
+from securefl.roles.messages import (
+    Accepted,
+    Behind,
+    Challenge,
+    CoinRevealed,
+    Freeze,
+    Held,
+    Message,
+    PartyStatus,
+    Prepare,
+    SignedAnswer,
+    SignedPrepared,
+    SignedVote,
+    Verification,
+    read_message,
+)
 
 KINDS = {
     cls.kind: cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, Message)
 }
 
 
-def test_every_message_of_a_study_comes_back_as_it_was(theatre, tmp_path):
-    stage = theatre.stage(theatre.cast(3, 2, 1), tmp_path).run()
-    seen = set()
+SPOKEN = {
+    "status-request", "party-status", "key-request", "signed-round-key", "announcement", "behind",
+    "signed-contribution", "declined", "part", "held", "freeze", "signed-vote", "prepare", "signed-prepared",
+    "release", "opened", "settled", "accepted", "coin-revealed", "challenge", "signed-answer", "verification",
+    "close-request", "closing-signature", "refusal",
+}  # fmt: skip
+CARRIED = {
+    "round", "round-key", "contribution", "frozen-list", "vote", "outcome", "signed-outcome", "closing",
+    "integrity-answer",
+}  # fmt: skip
+"""They stand in messages, and are none."""
+
+
+@pytest.mark.parametrize("norm_bound", [None, 100.0])
+def test_every_message_of_a_study_comes_back_as_it_was(theatre, tmp_path, norm_bound):
+    stage = theatre.stage(theatre.cast(3, 2, 1, 32, norm_bound), tmp_path).run()
+    seen, commitments = set(), set()
     for data in stage.wire:
         message = read_message(data)
         assert message.to_bytes() == data
         seen.add(type(message).kind)
-    assert len(seen) >= 17
+        if isinstance(message, SignedVote):
+            commitments.add(len(message.vote.commitment))
+    # Where nobody is late, is missing or says no.
+    assert seen >= SPOKEN - {"behind", "declined", "refusal"}
+    assert seen <= SPOKEN
+    assert commitments == ({0, 32} if norm_bound else {0})  # of the statistics no norm is checked
 
 
 def test_every_kind_of_the_module_is_read_under_its_own_name():
-    from protocols.chain import SignedOutcome
-
-    carried = {
-        "round",
-        "round-key",
-        "contribution",
-        "frozen-list",
-        "outcome",
-        "closing",
-        "signed-outcome",
-        "",
-    }
-    spoken = {kind for kind in KINDS if kind not in carried}
-    assert len(spoken) == 21
-    for kind in spoken:
+    assert {*KINDS} - {""} == SPOKEN | CARRIED
+    for kind in SPOKEN:
         with pytest.raises(EncodingError, match="malformed"):  # known, but these are not its fields
             read_message(encode([kind, {"no": 1}]))
-    with pytest.raises(EncodingError, match="not a message of a known kind"):
-        read_message(encode([SignedOutcome.kind, {}]))
+    for kind in (*CARRIED, "frozen-signature", ""):
+        with pytest.raises(EncodingError, match="not a message of a known kind"):
+            read_message(encode([kind, {}]))
 
 
 @given(st.binary(max_size=60))
@@ -88,3 +113,86 @@ def test_what_is_missing_is_none_and_not_left_out():
         party="p", round=0, attempt=0, previous=b"", released=False, context=None, frozen=None, prepared=None
     )
     assert read_message(status.to_bytes()) == status
+
+
+CONTRIBUTION = Contribution(context=b"c" * 32, hospital="va", envelopes=[b"e" * 32] * 2, coin=b"k" * 32)
+COIN = CoinRevealed(hospital="va", outcome=b"o" * 32, contribution=CONTRIBUTION, coin=b"r" * 32)
+ANSWER = SignedAnswer(
+    answer=Answer(outcome=b"o" * 32, challenge=b"x" * 32, hospital="va", value=PRIME - 1), signature=b"s" * 64
+)
+VOTE = SignedVote(party="left", vote=Vote(frozen=b"f" * 32, commitment=b"k" * 32), signature=b"s" * 64)
+FROZEN = FrozenList(
+    context=b"c" * 32,
+    cohort=["cleveland", "mayo", "va"],
+    contributions={"cleveland": b"d" * 32, "va": b"e" * 32},
+    absent={"mayo": "no-answer"},
+)
+PREPARED = SignedPrepared(
+    party="left", frozen=b"f" * 32, excluded={"va": "norm-too-large"}, session=b"m", signature=b"s" * 64
+)
+CHALLENGE = Challenge(outcome=b"o" * 32, coins=[COIN])
+VERIFICATION = Verification(round=3, outcome=b"o" * 32, coins=[COIN], answers=[ANSWER])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [COIN, ANSWER, VOTE, PREPARED, CHALLENGE, VERIFICATION, Prepare(frozen=FROZEN, votes=[VOTE])],
+    ids=lambda message: message.kind,
+)
+def test_what_votes_norms_and_checks_are_made_of_comes_back_as_it_was(message):
+    data = message.to_bytes()
+    again = read_message(data)
+    assert (type(again), again) == (type(message), message)
+    assert again.to_bytes() == data
+    for field in type(message).model_fields:
+        body = message.body()
+        del body[field]
+        with pytest.raises(EncodingError, match=f"malformed at {field}"):
+            read_message(encode([message.kind, body]))
+
+
+def replaced(value, place, new):
+    """A copy of plain values with another one at a place."""
+    if not place:
+        return new
+    copy = list(value) if isinstance(value, list) else dict(value)
+    copy[place[0]] = replaced(copy[place[0]], place[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("message", "place", "wrong"),
+    [
+        (ANSWER, ("answer", "value"), PRIME),
+        (ANSWER, ("answer", "value"), -1),
+        (ANSWER, ("answer", "value"), 1.0),
+        (ANSWER, ("answer", "outcome"), b"o" * 31),
+        (ANSWER, ("answer", "challenge"), b""),
+        (VERIFICATION, ("answers", 0, "answer", "value"), 2**61),
+        (VERIFICATION, ("coins", 0, "coin"), None),
+        (VERIFICATION, ("coins", 0), b""),
+        (VERIFICATION, ("round",), True),
+        (CHALLENGE, ("coins", 0, "contribution", "coin"), "text"),
+        (CHALLENGE, ("coins", 0, "contribution"), None),
+        (CHALLENGE, ("coins",), {"va": b"r" * 32}),
+        (VOTE, ("vote", "commitment"), None),
+        (VOTE, ("vote",), b"f" * 32),
+        (PREPARED, ("excluded",), ["va"]),
+        (PREPARED, ("excluded", "va"), b"norm-too-large"),
+        (Freeze(frozen=FROZEN), ("frozen", "cohort"), "va"),
+        (Freeze(frozen=FROZEN), ("frozen", "absent"), ["mayo"]),
+        (Freeze(frozen=FROZEN), ("frozen", "contributions", "va"), None),
+    ],
+    ids=lambda value: getattr(value, "kind", None) or str(value)[:30],
+)
+def test_what_stands_in_a_message_is_read_as_strictly(message, place, wrong):
+    good = message.body()
+    assert read_message(encode([message.kind, good])) == message
+    with pytest.raises(EncodingError, match=f"malformed at {place[0]}"):
+        read_message(encode([message.kind, replaced(good, place, wrong)]))
+
+
+def test_the_names_of_a_list_are_in_order_after_it_was_sent_in_a_message():
+    read = read_message(Freeze(frozen=FROZEN).to_bytes())
+    assert list(read.frozen.contributions) == ["cleveland", "va"]
+    assert read.frozen.digest() == FROZEN.digest()

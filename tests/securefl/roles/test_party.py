@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protocols.chain import Closing
-from protocols.contribution import FrozenList, binding, check_signature, contribute, sign
+from protocols.contribution import FrozenList, Vote, binding, check_signature, contribute, sign
 from protocols.envelope import envelope_digest, seal
 from securefl.errors import RefusedError
 from securefl.roles.messages import (
@@ -16,7 +16,6 @@ from securefl.roles.messages import (
     CloseRequest,
     ClosingSignature,
     Freeze,
-    FrozenSignature,
     Held,
     KeyRequest,
     Part,
@@ -27,9 +26,11 @@ from securefl.roles.messages import (
     Settled,
     SignedPrepared,
     SignedRoundKey,
+    SignedVote,
     StatusRequest,
 )
-from securefl.roles.party import SHARE, PartyMachine, spool
+from securefl.roles.party import PartyMachine, receipt, spool
+from securefl.roles.party_memory import SHARE
 
 PARTY = "party-2"
 
@@ -136,7 +137,7 @@ def part_of(stage, part, x=None, key=None, **fields):
     context = stage.coordinator._now().context
     keys = {k.key.party: k.key.public for k in stage.coordinator._now().announced.keys}
     x = np.zeros(context.size, dtype="<u4") if x is None else x
-    contribution, envelopes = contribute(x, context, "va", keys)
+    contribution, envelopes = contribute(x, context, "va", keys, part.contribution.coin)
     contribution = changed(contribution, **fields)
     signature = sign(contribution, key or stage.cast.keys["va"].signing)
     rank = list(stage.cast.terms.parties).index(PARTY)
@@ -227,25 +228,39 @@ def test_a_restart_forgets_the_key_and_with_it_the_attempt(stage, part):
     stage.ask(PARTY, part)
     stage.lose(PARTY)
     assert reason(stage, part) == "other-attempt"
-    frozen = FrozenList(context=part.contribution.context, contributions={"va": part.contribution.digest()})
+    frozen = FrozenList(
+        context=part.contribution.context,
+        cohort=["va"],
+        contributions={"va": part.contribution.digest()},
+        absent={},
+    )
     assert reason(stage, Freeze(frozen=frozen)) == "other-attempt"
-    assert reason(stage, Prepare(frozen=frozen, signatures=[])) == "other-attempt"
+    assert reason(stage, Prepare(frozen=frozen, votes=[])) == "other-attempt"
 
 
 # -- the list ------------------------------------------------------------------------------------------------
 
 
 def without(frozen, *hospitals):
-    return changed(
-        frozen, contributions={h: d for h, d in frozen.contributions.items() if h not in hospitals}
+    """The list without these, who are then absent from it."""
+    kept = {h: d for h, d in frozen.contributions.items() if h not in hospitals}
+    return changed(frozen, contributions=kept, absent={**frozen.absent, **dict.fromkeys(hospitals, "left")})
+
+
+def listed(stage):
+    """The list of all contributions that have reached the coordinator."""
+    now = stage.coordinator._now()
+    return FrozenList(
+        context=now.context.digest(), cohort=now.cohort, contributions={**now.digests}, absent={}
     )
 
 
 def test_one_list_an_attempt(stage):
     freeze = stage.capture(Freeze, 1)[PARTY]
     first = stage.ask(PARTY, freeze)
-    assert isinstance(first, FrozenSignature)
-    check_signature(freeze.frozen, stage.cast.terms.parties[PARTY], first.signature)
+    assert isinstance(first, SignedVote)
+    assert (first.party, first.vote.frozen, first.vote.commitment) == (PARTY, freeze.frozen.digest(), b"")
+    check_signature(first.vote, stage.cast.terms.parties[PARTY], first.signature)
     assert stage.ask(PARTY, freeze) == first
     assert reason(stage, changed(freeze, frozen=without(freeze.frozen, "va"))) == "second-list"
 
@@ -255,30 +270,32 @@ def test_lists_that_the_party_cannot_agree_to(stage):
     all_of_them = freeze.frozen.contributions
     small = without(freeze.frozen, "va", "charite", "st-anna")
     assert reason(stage, Freeze(frozen=small)) == "too-few-hospitals"
-    for code, contributions in (
-        ("not-held", {**all_of_them, "va": bytes(32)}),
-        ("unknown-hospital", {**all_of_them, "zz": bytes(32)}),
+    assert sorted(all_of_them) == freeze.frozen.cohort
+    for code, fields in (
+        ("not-held", {"contributions": {**all_of_them, "va": bytes(32)}}),
+        # Every hospital that was asked is accounted for, once, and nobody else.
+        ("other-list", {"contributions": {**all_of_them, "zz": bytes(32)}}),
+        ("other-list", {"contributions": {h: d for h, d in all_of_them.items() if h != "va"}}),
+        ("other-list", {"absent": {"va": "no-answer"}}),
+        ("other-list", {"absent": {"zz": "no-answer"}}),
+        ("other-list", {"cohort": [*freeze.frozen.cohort, "zz"], "absent": {"zz": "no-answer"}}),
+        ("other-list", {"cohort": [h for h in all_of_them if h != "va"]}),
+        ("other-list", {"cohort": freeze.frozen.cohort[::-1]}),
+        ("other-attempt", {"context": bytes(32)}),
     ):
-        frozen = FrozenList(context=freeze.frozen.context, contributions=contributions)
-        assert reason(stage, Freeze(frozen=frozen)) == code
-    assert reason(stage, Freeze(frozen=changed(freeze.frozen, context=bytes(32)))) == "other-attempt"
-    assert isinstance(stage.ask(PARTY, freeze), FrozenSignature)
+        assert reason(stage, Freeze(frozen=changed(freeze.frozen, **fields))) == code, (code, fields)
+    assert isinstance(stage.ask(PARTY, freeze), SignedVote)
 
 
 def test_a_contribution_that_is_not_here_cannot_be_frozen(stage, part):
     # ``va`` has reached no party; the others have.
-    now = stage.coordinator._now()
-    frozen = FrozenList(context=now.context.digest(), contributions={**now.digests})
+    frozen = listed(stage)
     assert "va" in frozen.contributions
     assert reason(stage, Freeze(frozen=frozen)) == "not-held"
 
 
 def test_nothing_is_taken_after_the_freeze(stage, part):
-    now = stage.coordinator._now()
-    frozen = FrozenList(
-        context=now.context.digest(), contributions={h: d for h, d in now.digests.items() if h != "va"}
-    )
-    assert isinstance(stage.ask(PARTY, Freeze(frozen=frozen)), FrozenSignature)
+    assert isinstance(stage.ask(PARTY, Freeze(frozen=without(listed(stage), "va"))), SignedVote)
     assert reason(stage, part) == "frozen"
 
 
@@ -287,9 +304,26 @@ def test_nothing_is_taken_after_the_freeze(stage, part):
 
 def test_preparing_needs_every_partys_signature_on_this_list(stage):
     prepare = stage.capture(Prepare, 1)[PARTY]
-    one, two, three = prepare.signatures
-    for signatures in ([], [one, two], [one, two, two], [two, one, three], [one, two, three, three]):
-        assert reason(stage, changed(prepare, signatures=signatures)) == "not-agreed"
+    one, two, three = prepare.votes
+    keys = stage.cast.keys
+
+    def voted(by, key=None, **fields):
+        vote = changed(by.vote, **fields)
+        return changed(by, vote=vote, signature=sign(vote, keys[key or by.party].signing))
+
+    assert voted(three) == three
+    for votes in (
+        [],
+        [one, two],
+        [one, two, two],
+        [two, one, three],
+        [one, two, three, three],
+        [one, two, changed(three, signature=two.signature)],
+        [one, two, voted(three, key="party-1")],
+        [one, two, voted(three, frozen=bytes(32))],
+        [one, voted(two, commitment=bytes(32)), three],
+    ):
+        assert reason(stage, changed(prepare, votes=votes)) == "not-agreed"
     assert reason(stage, changed(prepare, frozen=without(prepare.frozen, "va"))) == "other-list"
 
 
@@ -381,10 +415,14 @@ def test_two_cohorts_are_never_both_opened(stage):
         assert isinstance(stage.ask(party, request), SignedRoundKey)
     # Party 2 neither gives a key for it nor signs its list, and without that signature nobody prepares.
     assert reason(stage, request) == "already-opened"
-    frozen = FrozenList(context=request.context.digest(), contributions={})
+    frozen = FrozenList(context=request.context.digest(), cohort=[], contributions={}, absent={})
     assert reason(stage, Freeze(frozen=frozen)) == "other-attempt"
-    signatures = [sign(frozen, stage.cast.keys[p].signing) for p in ("party-1", "party-1", "party-3")]
-    assert reason(stage, Prepare(frozen=frozen, signatures=signatures), "party-1") == "other-list"
+    vote = Vote(frozen=frozen.digest(), commitment=b"")
+    votes = [
+        SignedVote(party=party, vote=vote, signature=sign(vote, stage.cast.keys[party].signing))
+        for party in ("party-1", "party-3")
+    ]
+    assert reason(stage, Prepare(frozen=frozen, votes=votes), "party-1") == "other-list"
     assert sum(len(shares) for (_, round_), shares in stage.emitted.items() if round_ == 1) == 1
 
 
@@ -397,18 +435,32 @@ def test_an_outcome_that_does_not_continue_the_chain_is_refused(stage):
     first, second = stage.recall(0), stage.recall(1)
     assert stage.ask(PARTY, first) == Accepted(member=PARTY, round=0)
     assert stage.ask(PARTY, second) == Accepted(member=PARTY, round=1)
-    future = changed(second.signed.outcome, round=2, previous=second.signed.outcome.digest())
-    signatures = [sign(future, stage.cast.keys[p].signing) for p in stage.cast.terms.parties]
-    forged = [*signatures[:2], signatures[0]]
-    for outcome, signed in (
-        (future, forged),
-        (future, signatures[:2]),
-        (changed(future, previous=bytes(32)), signatures),
-        (changed(future, study=bytes(32)), signatures),
-        (changed(future, round=3), signatures),
+    last = second.signed.outcome
+
+    def future(**fields):
+        context = changed(last.context, **{"round": 2, "previous": last.digest(), **fields})
+        frozen = changed(last.frozen, context=context.digest())
+        return changed(last, context=context, frozen=frozen)
+
+    def told(outcome, by=tuple(stage.cast.terms.parties)):
+        signatures = [sign(outcome, stage.cast.keys[p].signing) for p in by]
+        return Settled(signed=changed(second.signed, outcome=outcome, signatures=signatures), total=b"")
+
+    good = future()
+    for settled in (
+        told(good, ("party-1", "party-2", "party-1")),
+        told(good, ("party-1", "party-2")),
+        told(future(parties=["party-1", "party-2"]), ("party-1", "party-2")),
+        told(future(previous=bytes(32))),
+        told(future(study=bytes(32))),
+        told(future(round=3)),
+        told(changed(good, frozen=changed(good.frozen, context=bytes(32)))),
+        told(changed(good, frozen=changed(good.frozen, absent={"va": "left"}))),
+        told(changed(good, excluded={"zz": "norm-too-large"})),
     ):
-        settled = Settled(signed=changed(second.signed, outcome=outcome, signatures=signed), total=b"")
         assert reason(stage, settled) == "other-chain"
+    # The control; a party follows only the chain, whose members are the coordinator's and the hospitals' to check.
+    assert stage.ask(PARTY, told(good)) == Accepted(member=PARTY, round=2)
 
 
 def test_nothing_of_a_round_is_left_after_its_outcome(stage):
@@ -417,7 +469,7 @@ def test_nothing_of_a_round_is_left_after_its_outcome(stage):
     assert not [name for name in stage.store(PARTY) if name.startswith("spool-")]
     # The opening share, which the other parties have, stays until the memory of the next attempt is on disk.
     stage.run(until=lambda: stage.ask(PARTY, StatusRequest(study=b"")).attempt == 1)
-    assert list(stage.store(PARTY)) == ["memory"]
+    assert list(stage.store(PARTY)) == ["memory", receipt(0), receipt(1)]
 
 
 def test_one_closing_record_is_signed(stage):
@@ -430,12 +482,31 @@ def test_one_closing_record_is_signed(stage):
     assert reason(stage, CloseRequest(closing=changed(closing, rounds=9))) == "other-chain"
     stage.lose(PARTY)
     assert reason(stage, CloseRequest(closing=changed(closing, model=bytes(32)))) == "closed"
+    # Who signs, and which sums were checked since, may have changed: a party died, a hospital came back.
+    for fields in (
+        {"parties": ["party-1", "party-2", "party-3"]},
+        {"unverified": [1]},
+        {"verifications": bytes(32)},
+    ):
+        other = changed(closing, **fields)
+        answer = stage.ask(PARTY, CloseRequest(closing=other))
+        assert answer.closing == other.digest()
+        check_signature(other, stage.cast.terms.parties[PARTY], answer.signature)
+    assert reason(stage, CloseRequest(closing=changed(closing, parties=["party-1"]))) == "other-parties"
 
 
 def test_a_closed_study_gives_no_more_keys(stage):
     request = stage.capture(KeyRequest, 2)[PARTY]
     place = stage.coordinator.replica.place
-    closing = Closing(study=place.study, rounds=place.round, last=place.previous, model=bytes(32))
+    closing = Closing(
+        study=place.study,
+        rounds=place.round,
+        last=place.previous,
+        model=bytes(32),
+        parties=list(stage.cast.terms.parties),
+        unverified=[],
+        verifications=bytes(32),
+    )
     assert isinstance(stage.ask(PARTY, CloseRequest(closing=closing)), ClosingSignature)
     assert reason(stage, request) == "closed"
 
@@ -456,7 +527,7 @@ def test_the_memory_of_another_study_is_refused(stage, theatre):
     stage.run()
     other = theatre.cast(3, 3, 3)
     with pytest.raises(RefusedError, match="another study"):
-        PartyMachine(PARTY, other.terms, other.keys[PARTY].signing, stage.store(PARTY))
+        PartyMachine(PARTY, other.terms, other.keys[PARTY].signing, stage.store(PARTY), {})
 
 
 def test_the_key_of_an_attempt_never_shows(stage):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protocols.chain import SignedOutcome, total_digest
-from protocols.contribution import sign
+from protocols.contribution import FrozenList, sign
 from securefl.errors import RefusedError
 from securefl.roles.messages import Settled
 from securefl.roles.replica import Replica
@@ -45,43 +45,65 @@ def test_following_twice_or_out_of_order_is_refused(played, theatre):
     assert error.value.reason == "other-chain"
 
 
-def forged(played, opened=None, **fields):
+def forged(played, opened=None, included=None, context=None, **fields):
     """An outcome of round 1 that every party signed, different from the one that happened."""
     settled = played.recall(1)
-    outcome = settled.signed.outcome.model_copy(update=fields)
+    outcome = settled.signed.outcome
+    now = outcome.context.model_copy(update=context or {})
+    frozen = outcome.frozen.model_copy(update={"context": now.digest()})
+    if included is not None:
+        listed = dict.fromkeys(included, bytes(32))
+        frozen = FrozenList(context=now.digest(), cohort=included, contributions=listed, absent={})
+    outcome = outcome.model_copy(update={"context": now, "frozen": frozen, **fields})
     signatures = [sign(outcome, played.cast.keys[p].signing) for p in played.cast.terms.parties]
     signed = SignedOutcome(outcome=outcome, signatures=signatures)
     return Settled(signed=signed, total=settled.total if opened is None else opened)
 
 
+@pytest.fixture(scope="module")
+def after_statistics(played, theatre):
+    """The replica that waits for round 1; the control is that it takes the outcome that happened, signed anew."""
+    replica = played.follow(Replica.initial(played.cast.terms, theatre.initial_model()), played.recall(0))
+    assert played.follow(replica, forged(played)).place.round == 2
+    return replica
+
+
 @pytest.mark.parametrize(
     ("code", "fields"),
     [
-        ("other-chain", {"study": bytes(32)}),
-        ("other-chain", {"previous": bytes(32)}),
+        ("other-chain", {"context": {"study": bytes(32)}}),
+        ("other-chain", {"context": {"previous": bytes(32)}}),
+        ("other-chain", {"context": {"model": bytes(32)}}),
+        ("other-chain", {"context": {"parties": ["party-1"]}}),
+        ("other-chain", {"context": {"parties": ["party-2", "party-1"]}}),
         ("other-chain", {"total": bytes(32)}),
-        ("other-chain", {"size": 23}),
+        ("other-chain", {"context": {"size": 23}}),
+        ("other-chain", {"excluded": {"mayo-clinic-rochester": "norm-too-large"}}),  # not on the list at all
+        ("other-round", {"context": {"purpose": "statistics"}}),
+        ("other-encoding", {"context": {"width": 16}}),
+        ("other-encoding", {"context": {"width": 7}}),
         ("too-few-hospitals", {"included": ["va"]}),
-        ("unknown-hospital", {"included": ["va", "st-anna"]}),
+        ("too-few-hospitals", {"excluded": {"va": "norm-too-large", "charite": "norm-too-large"}}),
         ("unknown-hospital", {"included": ["nobody", "st-anna", "va"]}),
     ],
 )
-def test_an_outcome_that_cannot_be_is_refused_though_everyone_signed_it(played, theatre, code, fields):
-    replica = played.follow(Replica.initial(played.cast.terms, theatre.initial_model()), played.recall(0))
+def test_an_outcome_that_cannot_be_is_refused_though_everyone_signed_it(
+    played, after_statistics, code, fields
+):
     with pytest.raises(RefusedError) as error:
-        played.follow(replica, forged(played, **fields))
+        played.follow(after_statistics, forged(played, **fields))
     assert error.value.reason == code
 
 
-@pytest.mark.parametrize("fields", [{"purpose": "statistics"}, {"width": 16}, {"width": 7}])
-def test_an_outcome_of_another_kind_or_encoding_is_refused(played, theatre, fields):
-    replica = played.follow(Replica.initial(played.cast.terms, theatre.initial_model()), played.recall(0))
-    with pytest.raises(RefusedError):
-        played.follow(replica, forged(played, **fields))
+def test_the_hospitals_of_an_outcome_come_in_the_order_of_their_names(played):
+    # Whatever order an encoding brings, there is one list, hence one order to add and to name them in.
+    one, other = (forged(played, included=names) for names in (["st-anna", "va"], ["va", "st-anna"]))
+    assert one.signed.outcome.included == other.signed.outcome.included == ["st-anna", "va"]
 
 
-def test_an_outcome_of_another_size_is_refused(played, theatre):
-    replica = played.follow(Replica.initial(played.cast.terms, theatre.initial_model()), played.recall(0))
+def test_an_outcome_of_another_size_is_refused(played, after_statistics):
     opened = bytes(4 * 5)
     with pytest.raises(RefusedError, match="not of the model's size"):
-        played.follow(replica, forged(played, opened, size=5, total=total_digest(opened)))
+        played.follow(
+            after_statistics, forged(played, opened, context={"size": 5}, total=total_digest(opened))
+        )

@@ -9,6 +9,7 @@ import pytest
 
 from protocols.chain import check_chain
 from protocols.mesh import in_process_meshes
+from securefl.roles.coordinator import receipt_name
 
 
 @pytest.mark.parametrize(("hospitals", "parties", "width"), [(2, 2, 16), (4, 3, 32), (5, 2, 64)])
@@ -31,10 +32,18 @@ def test_the_statistics_are_the_sums_of_the_hospitals(theatre, tmp_path):
 def test_the_receipts_verify_to_the_closing_record(theatre, tmp_path):
     cast = theatre.cast()
     stage = theatre.stage(cast, tmp_path).run()
-    parties = list(cast.terms.parties.values())
-    check_chain(stage.outcomes(), stage.finished.closing, cast.terms.study, parties)
+    check_chain(stage.outcomes(), stage.finished.closing, cast.terms.study, cast.terms.signers)
     closing = stage.finished.closing.closing
     assert (closing.rounds, closing.model) == (3, stage.coordinator.replica.state.digest())
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_every_party_has_a_copy_of_every_receipt(theatre, tmp_path, seed):
+    stage = theatre.stage(theatre.cast(), tmp_path, seed=seed).run()
+    own = stage.store("coordinator")
+    for party in stage.cast.terms.parties:
+        kept = {name: data for name, data in stage.store(party).items() if name.startswith("receipt-")}
+        assert kept == {receipt_name(round_): own[receipt_name(round_)] for round_ in range(3)}
 
 
 def test_every_role_computes_the_same_replica(theatre, tmp_path):

@@ -117,6 +117,22 @@ def test_a_copy_has_the_same_digest(path, tmp_path):
         (("rounds = 2", "rounds = 0"), r"training\.rounds: .*greater than or equal to 1, not 0\.$"),
         (("rounds = 2", "rounds = '2'"), r"training\.rounds: .*valid integer, not '2'\.$"),
         (("rounds = 2", "rounds = 2.5"), r"training\.rounds: .*integer, not 2\.5\.$"),
+        (
+            ("[data]", "[aggregation]\nnorm_bond = 1.0\n[data]"),
+            r"aggregation\.norm_bond is not a known key; did you mean norm_bound\?",
+        ),
+        (
+            ("[data]", "[aggregation]\nnorm_bound = 0.0\n[data]"),
+            r"aggregation\.norm_bound: .*greater than or equal to .*, not 0\.0\.$",
+        ),
+        (
+            ("[data]", "[committee]\nminimum_partys = 2\n[data]"),
+            r"committee\.minimum_partys is not a known key; did you mean minimum_parties\?",
+        ),
+        (
+            ("[data]", "[committee]\nminimum_parties = 1\n[data]"),
+            r"committee\.minimum_parties: .*greater than or equal to 2, not 1\.$",
+        ),
         (("hospitals = 3", ""), r"consortium: give either file or hospitals"),
         (("[simulation]\n", ""), r"add a \[simulation\] table"),
         (("seed = 1", "seed ="), "is not valid TOML"),

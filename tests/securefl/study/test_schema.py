@@ -21,6 +21,9 @@ GOOD = {
 }
 
 
+MAY_BE_LEFT_OUT = {"committee__collusion_bound", "committee__minimum_parties", "aggregation__norm_bound"}
+
+
 def settings(**changes):
     """The good study with changed keys; a name like ``data__source`` stands for ``data.source``."""
     values = deepcopy(GOOD)
@@ -37,6 +40,8 @@ def test_the_smallest_study_and_its_defaults():
     study = settings()
     assert (study.cohort.minimum_hospitals, study.cohort.colluding_hospitals) == (3, 1)
     assert (study.aggregation.width, study.aggregation.bound) == (32, 4.0)
+    assert study.aggregation.norm_bound is None
+    assert (study.committee.collusion_bound, study.committee.minimum_parties) == (None, None)
     assert study.server.optimizer == "fedavg"
     assert study.consortium.parties == 3
 
@@ -51,6 +56,7 @@ def test_the_smallest_study_and_its_defaults():
         ("cohort__minimum_hospitals", 3, 1000, 1, 1001),
         ("cohort__deadline_seconds", 0.001, 86400.0, 0.0, 86401.0),
         ("committee__collusion_bound", 1, 15, 0, 16),
+        ("committee__minimum_parties", 2, 16, 1, 17),
         ("committee__deadline_seconds", 0.001, 3600.0, 0.0, 3601.0),
         ("data__test_fraction", 0.001, 0.999, 0.0, 1.0),
         ("data__minimum_records", 1, 10**9, 0, 10**9 + 1),
@@ -64,12 +70,13 @@ def test_the_smallest_study_and_its_defaults():
         ("server__learning_rate", 1e-9, 100.0, 0.0, 101.0),
         ("server__momentum", 0.0, 0.99, -0.1, 1.0),
         ("aggregation__bound", 1e-9, 2.0**20, 0.0, 2.0**20 + 1),
+        ("aggregation__norm_bound", 2.0**-40, 2.0**20, 0.0, 2.0**20 + 1),
     ],
 )
 def test_the_ends_of_each_range(path, least, most, below, above):
     for inside in (least, most):
         settings(**{path: inside})
-    for outside in (below, above, "text", None if path != "committee__collusion_bound" else [], math.nan):
+    for outside in (below, above, "text", [] if path in MAY_BE_LEFT_OUT else None, math.nan, math.inf):
         with pytest.raises(ValidationError):
             settings(**{path: outside})
 
@@ -137,6 +144,25 @@ def test_every_number_has_a_meaning_and_no_model_takes_unknown_keys():
 
     walk(StudySettings)
     assert len(seen) == 12
+
+
+@pytest.mark.parametrize("value", [2.5, "3", True, -math.inf])
+def test_a_number_of_parties_is_a_whole_number(value):
+    with pytest.raises(ValidationError):
+        settings(committee__minimum_parties=value)
+
+
+@pytest.mark.parametrize("value", [True, "1.0", -1.0, [1.0]])
+def test_a_norm_bound_is_one_positive_number(value):
+    with pytest.raises(ValidationError):
+        settings(aggregation__norm_bound=value)
+    assert settings(aggregation__norm_bound=3).aggregation.norm_bound == 3.0
+
+
+def test_what_may_be_left_out_may_be_left_out():
+    for path in MAY_BE_LEFT_OUT:
+        table, key = path.split("__")
+        assert getattr(getattr(settings(**{path: None}), table), key) is None
 
 
 def test_settings_cannot_be_changed():

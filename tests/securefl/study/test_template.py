@@ -33,11 +33,16 @@ def test_every_known_key_is_explained(tmp_path, template):
         ["training"],
         ["training", "schedule"],
         ["cohort"],
+        ["committee"],
+        ["aggregation"],
         ["model"],
     ):
         for key in folder.known_keys(table):
             assert f"#   {key}" in reference or f"# [{'.'.join([*table, key])}]" in reference, key
     assert "PydanticUndefined" not in text
+    # What is left out by default is explained without a value.
+    for key in ("minimum_parties", "norm_bound"):
+        assert f"#   {key}  - " in reference
 
 
 def test_the_explained_defaults_are_the_defaults(tmp_path):

@@ -1,0 +1,118 @@
+"""What a party remembers: of its study across restarts, of an attempt until the next, of all studies in its ledger."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from protocols.canonical import Record
+from protocols.contribution import FrozenList, RoundContext
+from protocols.envelope import SealingKey
+from securefl.errors import RefusedError
+from securefl.roles.effects import Enter
+from securefl.roles.messages import SignedPrepared
+from securefl.roles.terms import Terms
+
+MEMORY, SHARE, SPOOL = "memory", "share", "spool-"
+
+
+class PartyMemory(Record):
+    """What a party keeps across a restart.
+
+    Attributes:
+        round, previous: the round it waits for, and the last outcome's digest.
+        attempt: the highest attempt of that round it has given a key for.
+        context, frozen, prepared: what its share on disk belongs to, if there is one.
+        released: its opening share may have left; nothing but these bytes may leave in this round.
+        closed: digest of what it signed as the end, chain and model; empty while the study is open.
+    """
+
+    kind = "party-memory"
+    study: bytes
+    round: int
+    previous: bytes
+    attempt: int
+    context: RoundContext | None
+    frozen: FrozenList | None
+    prepared: SignedPrepared | None
+    released: bool
+    closed: bytes
+
+    @classmethod
+    def waiting(cls, study: bytes, round_: int, previous: bytes, attempt: int = 0) -> PartyMemory:
+        """Before a round's first attempt, or at the beginning of a further one."""
+        return cls(
+            study=study,
+            round=round_,
+            previous=previous,
+            attempt=attempt,
+            context=None,
+            frozen=None,
+            prepared=None,
+            released=False,
+            closed=b"",
+        )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An unfinished attempt: what a restart forgets.
+
+    Attributes:
+        key: the sealing key of this attempt.
+        coin_part: this party's part of the norm check's coin, told to nobody before every party has voted.
+        held: digest of the contribution by hospital.
+        frozen: digest of the list that it voted for; empty before.
+    """
+
+    context: RoundContext
+    cohort: list[str]
+    session: int
+    key: SealingKey = field(default_factory=SealingKey.generate, repr=False)
+    coin_part: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    held: Mapping[str, bytes] = field(default_factory=dict)
+    frozen: bytes = b""
+
+
+class OpenedCohorts(Record):
+    """Over which hospitals the party has opened sums of updates of one model, in whatever study."""
+
+    kind = "opened-cohorts"
+    cohorts: list[list[str]]
+
+
+class Ledger:
+    """The cohorts whose sums this party has opened, by model, over all studies that it serves.
+
+    Two sums of updates of one model over cohorts that differ by one hospital give that hospital's update away.
+    """
+
+    def __init__(self, terms: Terms, stored: Mapping[str, bytes]) -> None:
+        self._colluding, self._stored = terms.colluding, stored
+
+    def check(self, context: RoundContext, included: Collection[str]) -> None:
+        """Refuse a cohort that differs from an opened one by no more hospitals than an adversary could fill in."""
+        for opened in self._opened(context):
+            differing = set(opened) ^ set(included)
+            if 0 < len(differing) <= self._colluding + 1:
+                raise RefusedError(
+                    "differs-by-few",
+                    f"A sum over hospitals that differ by {len(differing)} from these was opened on the same model: "
+                    "take another seed.",
+                )
+
+    def enter(self, context: RoundContext, included: Sequence[str]) -> list[Enter]:
+        """What to write before a sum is opened."""
+        opened = self._opened(context)
+        if list(included) in opened:
+            return []
+        return [Enter(_place(context), OpenedCohorts(cohorts=[*opened, list(included)]).to_bytes())]
+
+    def _opened(self, context: RoundContext) -> list[list[str]]:
+        data = self._stored.get(_place(context))
+        return OpenedCohorts.from_bytes(data).cohorts if data else []
+
+
+def _place(context: RoundContext) -> str:
+    return f"opened-{context.purpose}-{context.model.hex()[:32]}"
