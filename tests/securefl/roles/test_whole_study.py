@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from protocols.chain import check_chain
 from protocols.mesh import in_process_meshes
 from securefl.roles.coordinator import receipt_name
+from securefl.roles.messages import Announcement, KeyRequest, Refusal
+from securefl.roles.terms import Terms
 
 
 @pytest.mark.parametrize(("hospitals", "parties", "width"), [(2, 2, 16), (4, 3, 32), (5, 2, 64)])
@@ -73,3 +76,22 @@ def test_the_shipped_committee_gives_the_oracles_model(theatre, tmp_path):
     for mesh in meshes:
         mesh.close()
     assert threading.active_count() <= before + 4
+
+
+def test_an_insecure_run_says_so_in_every_receipt_and_in_its_closing(theatre, tmp_path):
+    cast = theatre.cast(3, 2, 1)
+    terms = Terms.of(cast.study, cast.consortium, unchecked=True)
+    stage = theatre.stage(replace(cast, terms=terms), tmp_path).run()
+    everyone = set(cast.terms.hospitals)
+    assert np.array_equal(stage.model, theatre.expected(cast, [everyone]))
+    outcomes = [signed.outcome for signed in stage.outcomes()]
+    assert all(outcome.context.purpose.startswith("insecure-unchecked-") for outcome in outcomes)
+    assert stage.finished.closing.closing.unverified == [0, 1]
+    assert stage.verified == []
+    # No member that was not told so takes part: neither a party, nor a hospital, nor who follows the receipts.
+    checked = theatre.stage(cast, tmp_path / "checked")
+    request = KeyRequest(context=outcomes[0].context, cohort=sorted(everyone), session=1)
+    announcement = Announcement(context=outcomes[0].context, cohort=sorted(everyone), keys=[])
+    for member, message in (("party-1", request), ("va", announcement), ("va", stage.recall(0))):
+        answer = checked.ask(member, message)
+        assert (type(answer), answer.reason) == (Refusal, "other-round")
