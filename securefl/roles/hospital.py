@@ -142,6 +142,8 @@ class HospitalMachine:
         announced = message.digest()
         if self._answer is not None and self._answer.announcement == announced:
             return [Send(COORDINATOR, self._answer.contribution)]
+        if self._answer is not None and self._answer.contribution.contribution.context == context.digest():
+            raise RefusedError("second-announcement", "Another announcement of this attempt was answered.")
         return self._contribute(context, keys, announced)
 
     def _round_keys(self, message: Announcement) -> dict[str, bytes]:

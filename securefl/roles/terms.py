@@ -94,6 +94,11 @@ class Terms:
             raise StudyError(
                 "aggregation.norm_bound needs a dealer: make the consortium with one (--dealer), or leave it out."
             )
+        if 2 * minimum_parties <= len(parties):
+            # Two committees without a common party could each open a sum of one round.
+            raise StudyError(
+                f"committee.minimum_parties must be more than half of the {len(parties)} parties: raise it."
+            )
         if s.aggregation.norm_bound is not None and minimum_parties < len(parties):
             raise StudyError(
                 "aggregation.norm_bound needs the whole committee: leave committee.minimum_parties out."

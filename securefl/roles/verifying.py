@@ -60,11 +60,16 @@ class Verifying:
         return [SetTimer(_timer(outcome.round), self._terms.hospital_seconds)]
 
     def resume(self, last: int) -> list[Effect]:
-        """After a restart: the checks that the hospitals still remember are made again, unless they are finished."""
+        """After a restart: the checks that the hospitals still remember are made again, unless they are finished.
+
+        Finished ones are judged again, all of them: a wrong sum may have been found long after its round.
+        """
         effects: list[Effect] = []
-        remembered = range(max(0, last + 1 - REMEMBERED), last + 1)
-        for round_ in remembered if not self._terms.unchecked else ():
-            settled, record = self._recall(round_), self._record(round_)
+        for round_ in range(last + 1) if not self._terms.unchecked else ():
+            record = self._record(round_)
+            if record is None and round_ <= last - REMEMBERED:
+                continue
+            settled = self._recall(round_)
             outcome = settled.signed.outcome
             if record is not None:
                 effects += self._judged(record, outcome, settled.total)

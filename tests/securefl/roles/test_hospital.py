@@ -155,11 +155,11 @@ def test_the_same_announcement_gets_the_same_bytes_without_training_again(stage,
     assert stage.trainers[HOSPITAL].calls == calls
 
 
-def test_another_attempt_gets_fresh_shares(stage, announcement):
+def test_an_attempt_is_answered_once(stage, announcement):
     first = stage.ask(HOSPITAL, announcement)
     smaller = changed(announcement, cohort=announcement.cohort[1:])
-    second = stage.ask(HOSPITAL, smaller)
-    assert not set(first.envelopes) & set(second.envelopes)
+    assert reason(stage, smaller) == "second-announcement"
+    assert stage.ask(HOSPITAL, announcement) == first
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e6])

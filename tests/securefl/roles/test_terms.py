@@ -77,7 +77,11 @@ def test_a_committee_has_more_parties_than_may_collude(theatre, collusion_bound,
     asked = {"collusion_bound": collusion_bound, "minimum_parties": minimum_parties}
     study = altered(cast.study, committee={key: value for key, value in asked.items() if value})
     bound, minimum = collusion_bound or 3, minimum_parties or 4
-    if bound < minimum <= 4:
+    if bound < minimum <= 2:
+        # Two committees of two have no party in common, which would see that a second sum is opened.
+        with pytest.raises(StudyError, match="more than half of the 4 parties"):
+            Terms.of(study, cast.consortium)
+    elif bound < minimum <= 4:
         terms = Terms.of(study, cast.consortium)
         assert (terms.collusion_bound, terms.minimum_parties) == (bound, minimum)
         assert terms.signers.minimum == minimum

@@ -12,7 +12,7 @@ from protocols.contribution import sign
 from protocols.errors import WrongSumError
 from securefl.errors import EngineError
 from securefl.roles.coordinator import CLOSING
-from securefl.roles.effects import Lost, SumOpened
+from securefl.roles.effects import Lost, Received, SumOpened
 from securefl.roles.messages import (
     Announcement,
     Challenge,
@@ -386,6 +386,27 @@ def test_a_run_that_ended_with_a_wrong_sum_does_not_go_on(theatre, tmp_path, del
         theatre.stage(cast, tmp_path).run()
     assert len(stage.outcomes()) == settled <= 3
     assert CLOSING not in stage.store("coordinator")
+
+
+def test_a_wrong_sum_that_is_found_late_does_not_go_on_either(theatre, tmp_path):
+    # One hospital answers for round 1 when round 4 is over; the run ends, and is begun again.
+    cast = theatre.cast(3, 2, 5)
+    stage, held = lying_about(theatre.stage(cast, tmp_path), 1, one_more), []
+
+    def late(sender, _to, message):
+        if sender == "va" and isinstance(message, SignedAnswer) and len(stage.outcomes()) == 2:
+            held.append(message)
+            return None
+        return message
+
+    stage.tamper = late
+    stage.run(until=lambda: len(stage.outcomes()) == 5)
+    (answer,) = held
+    stage.inbox["va"].append(Received("va", answer))
+    with pytest.raises(EngineError, match="Round 1: "):
+        stage.run()
+    with pytest.raises(EngineError, match="Round 1: "):
+        theatre.stage(cast, tmp_path).run()
 
 
 def test_a_hospital_that_lies_in_its_answer_is_as_bad_as_a_wrong_sum(theatre, tmp_path):

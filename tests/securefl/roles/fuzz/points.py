@@ -224,9 +224,9 @@ def _recall(store: MemoryStore, round_: int) -> Settled:
     )
 
 
-def _record(store: MemoryStore, round_: int) -> bytes:
+def _record(store: MemoryStore, round_: int) -> Verification | None:
     name = verification_name(round_)
-    return Verification.from_bytes(store[name]).digest() if name in store else b""
+    return Verification.from_bytes(store[name]) if name in store else None
 
 
 def _stores_in(machine: Any) -> list[Store]:
