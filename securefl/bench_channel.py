@@ -6,7 +6,8 @@ begins at a barrier, sums one vector of 64-bit integers over the parties and end
 
 Floor: whatever the algorithm, each of P parties must send, and receive, 2 (P-1)/P times the vector (a reduce-scatter
 and an all-gather; Patarasuk and Yuan 2009, section 3). Gloo sends that and nothing else. With TLS every one of these
-bytes is also encrypted once and decrypted once.
+bytes is also encrypted once and decrypted once: about 0.5 ns each on the machine where this was written, so that for
+40 MB and three parties a process's floor is gloo's 55 ms of CPU time and 50 ms more.
 """
 
 from __future__ import annotations

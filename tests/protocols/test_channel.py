@@ -25,7 +25,7 @@ def run_parties(world_size, program, meshes=None, contexts=None, deadline=3):
 
     def party(rank):
         with meshes[rank] as mesh:
-            mesh.connect()
+            mesh.connect(20)
             communicator = MeshCommunicator(mesh)
             try:
                 with communicator.active((contexts or [CONTEXT] * world_size)[rank]):

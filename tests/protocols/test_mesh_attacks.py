@@ -104,9 +104,9 @@ def raw_call(mesh, identities, method, message, holder, **options):
             return error.code()
 
 
-def piece_of(mesh, peer, *, rank=None, sequence=0, size=1, offset=0, body=b"x", tag=b"t"):
+def piece_of(mesh, peer, *, rank=None, target=None, sequence=0, size=1, offset=0, body=b"x", tag=b"t"):
     claimed = peer if rank is None else rank
-    head = encode([claimed, mesh._heard[peer], mesh._nonce, sequence, size, tag, offset])
+    head = encode([claimed, mesh._heard[peer], target or mesh._nonce, sequence, size, tag, offset])
     return struct.pack(">H", len(head)) + head + bytes(-(2 + len(head)) % 8) + body
 
 
@@ -132,6 +132,14 @@ def test_a_captured_message_is_taken_once_in_its_session_and_never_in_the_next(m
     assert meshes[0].receive(1, b"t", 5) == b"again"
     assert raw_call(meshes[0], identities, PIECE, captured, 1) is grpc.StatusCode.FAILED_PRECONDITION
     assert failure_of(lambda: meshes[0].receive(2, b"t", 5)).peer == 1
+
+
+def test_a_message_to_a_former_incarnation_is_refused_although_its_sender_is_the_same(meshes, identities):
+    late = piece_of(meshes[0], 1, target=bytes(16))
+    assert raw_call(meshes[0], identities, PIECE, late, 1) is grpc.StatusCode.FAILED_PRECONDITION
+    still_talk(meshes)
+    timely = piece_of(meshes[0], 1, sequence=1)
+    assert raw_call(meshes[0], identities, PIECE, timely, 1) == b""  # the control
 
 
 def test_a_peer_that_says_another_rank_is_refused_with_every_message(meshes, identities):
@@ -219,8 +227,6 @@ def test_bytes_without_meaning_disturb_nothing(meshes, identities, message):
 
 
 def test_padding_carries_nothing(meshes, identities):
-    message = piece_of(meshes[0], 1, tag=b"t" * 4)
-    start = len(message) - 1
     tags = [b"t" * length for length in range(1, 9)]
     message = next(m for m in (piece_of(meshes[0], 1, tag=tag) for tag in tags) if m[-2:-1] == b"\0")
     start = len(message) - 2
@@ -280,6 +286,7 @@ def test_an_answer_to_hello_that_is_none_names_the_peer_in_plain_words(identitie
     mesh.set_addresses(["", f"127.0.0.1:{server.port}"])
     error = failure_of(mesh.connect)
     assert error.peer == 1
+    assert ("else than a nonce" in str(error)) == isinstance(answer, bytes)
     assert str(error).isprintable()
     assert len(str(error)) < 600
 

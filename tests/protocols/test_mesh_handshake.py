@@ -51,7 +51,7 @@ def make(request, identities):
         mesh.close()
 
 
-def connect(meshes, members, deadline=None):
+def connect(meshes, members, deadline=20):
     together(
         *[
             lambda rank=rank: meshes[rank].connect(deadline, [peer for peer in members if peer != rank])
@@ -157,7 +157,7 @@ def test_closing_ends_a_connect_that_waits(make):
 
 def test_a_receive_may_be_given_its_own_wait(make):
     meshes = make(deadline=0.4)
-    connect(meshes, [0, 3], deadline=3)
+    connect(meshes, [0, 3])
     threading.Timer(1.2, lambda: meshes[3].send(0, b"late", b"x")).start()
     assert meshes[0].receive(3, b"late", 1, seconds=10) == b"x"
     began = time.monotonic()

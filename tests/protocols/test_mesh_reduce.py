@@ -35,7 +35,7 @@ def run(vectors, way, combine=np.add, programs=None):
 
     def member(rank):
         with meshes[rank] as mesh:
-            mesh.connect()
+            mesh.connect(20)
             try:
                 if programs and rank in programs:
                     return programs[rank](mesh)
@@ -206,7 +206,7 @@ def test_long_vectors_go_by_segments_and_short_ones_directly():
 
         def member(mesh, size=size):
             with mesh:
-                mesh.connect()
+                mesh.connect(20)
                 total, _ = all_reduce(mesh, str.encode, np.full(size, mesh.rank, np.uint64), np.add)
                 mesh.exchange(b"end", dict.fromkeys(mesh.peers, b""), 0)
                 return total
