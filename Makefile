@@ -31,11 +31,12 @@ checkers:
 	.venv/bin/mypy --no-error-summary
 	.venv/bin/lint-imports --no-logo
 
+# A file's tests stay in one process: they share its fixtures, and the real processes of one file do not meet others'.
 test: check  ## the checks, and every test that is not slow
-	.venv/bin/python -m pytest -q -m "not slow"
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: check  ## the checks, and every test
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile
 
 lock:  ## resolve the requirements anew (needs uv; LOCK_FLAGS=--upgrade takes newer versions)
 	@command -v $(UV) >/dev/null || { echo "error: make lock needs uv: install it (pip install uv) or set UV=/path/to/uv." >&2; exit 1; }
