@@ -169,9 +169,10 @@ def bench_round(
             [sys.executable, "-P", "-m", "securefl", *sys.argv[1:]],
             {**os.environ, **ENVIRONMENT},
         )
-    from securefl.bench import measure_round, show_round
+    from securefl.bench.process import show
+    from securefl.bench.round import measure_round
 
-    show_round(measure_round(parameters, hospitals, parties, width, repeats), as_json)
+    show("One round", measure_round(parameters, hospitals, parties, width, repeats), as_json)
 
 
 @bench_app.command("norm")
@@ -186,8 +187,8 @@ def bench_norm(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure one norm check: the parties and a dealer as processes of their own, with TLS between them."""
-    from securefl.bench_norm import measure_norm
-    from securefl.bench_process import show
+    from securefl.bench.norm import measure_norm
+    from securefl.bench.process import show
 
     show("One norm check", measure_norm(parameters, hospitals, parties, width, repeats), as_json)
 
@@ -202,8 +203,8 @@ def bench_channel(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure a sum over the committee's channel beside gloo, which has no TLS, in turns."""
-    from securefl.bench_channel import measure_channel
-    from securefl.bench_process import show
+    from securefl.bench.channel import measure_channel
+    from securefl.bench.process import show
 
     show("One sum over the committee", measure_channel(elements, parties, repeats), as_json)
 

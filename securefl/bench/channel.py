@@ -12,22 +12,22 @@ bytes is also encrypted once and decrypted once: about 0.5 ns each on the machin
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 from protocols.certificates import make_party_certificate
+from securefl.bench.process import BenchProcess, Hear, Say, converse
 from securefl.errors import EngineError
-from securefl.training.determinism import ENVIRONMENT, single_thread
+from securefl.training.determinism import single_thread
 
 Figures = dict[str, Any]
 _CONSORTIUM = "bench"
@@ -57,7 +57,12 @@ def measure_channel(elements: int, parties: int, repeats: int) -> Figures:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="securefl-bench-"))
         our_team, gloo_team = (
-            [stack.enter_context(_Process(kind, rank)) for rank in range(parties)]
+            [
+                stack.enter_context(
+                    BenchProcess(f"Process {rank} of {kind}", "securefl.bench.channel", [kind])
+                )
+                for rank in range(parties)
+            ]
             for kind in ("ours", "gloo")
         )
         _introduce(our_team, gloo_team, elements, Path(folder) / "store")
@@ -84,69 +89,11 @@ def measure_channel(elements: int, parties: int, repeats: int) -> Figures:
     }
 
 
-def show_channel(figures: Figures, as_json: bool) -> None:
-    """Print the figures, as one JSON object or as a table."""
-    if as_json:
-        print(json.dumps(figures))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="One sum over the committee")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,}")
-    Console().print(table)
+def _process(kind: str, rank: int) -> BenchProcess:
+    return BenchProcess(f"Process {rank} of {kind}", "securefl.bench.channel", [kind])
 
 
-class _Process:
-    """A child that answers one line of JSON with another. It ends when its input is closed."""
-
-    def __init__(self, kind: str, rank: int) -> None:
-        self.name = f"Process {rank} of {kind}"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "securefl.bench_channel", kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, **ENVIRONMENT, "GRPC_VERBOSITY": "NONE"},
-            start_new_session=True,
-        )
-
-    def say(self, line: Figures) -> None:
-        stdin = self._process.stdin
-        if stdin is not None:
-            try:
-                stdin.write(json.dumps(line).encode() + b"\n")
-                stdin.flush()
-            except BrokenPipeError:
-                pass  # what it says last is read next
-
-    def hear(self) -> Figures:
-        line = self._process.stdout.readline() if self._process.stdout else b""
-        if not line:
-            self._log.seek(0)
-            said = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise EngineError(f"{self.name} ended unexpectedly: {said[-1]}")
-        answer: Figures = json.loads(line)
-        return answer
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-
-
-def _introduce(ours: list[_Process], gloo: list[_Process], elements: int, store: Path) -> None:
+def _introduce(ours: list[BenchProcess], gloo: list[BenchProcess], elements: int, store: Path) -> None:
     made = [make_party_certificate(rank, _CONSORTIUM) for rank in range(len(ours))]
     certificates = [one.certificate_pem.decode() for one in made]
     for rank, process in enumerate(ours):
@@ -161,7 +108,7 @@ def _introduce(ours: list[_Process], gloo: list[_Process], elements: int, store:
         process.hear()
 
 
-def _turn(team: list[_Process]) -> Figures:
+def _turn(team: list[BenchProcess]) -> Figures:
     for process in team:
         process.say({"begin": True})
     answers = [process.hear() for process in team]
@@ -177,18 +124,7 @@ def _turn(team: list[_Process]) -> Figures:
 # Below: in the child.
 
 
-def _serve(kind: str, source: IO[str], target: IO[str]) -> None:
-    def hear() -> Figures:
-        line = source.readline()
-        if not line:
-            raise SystemExit(0)
-        heard: Figures = json.loads(line)
-        return heard
-
-    def say(line: Figures) -> None:
-        target.write(json.dumps(line) + "\n")
-        target.flush()
-
+def _serve(kind: str, hear: Hear, say: Say) -> None:
     with ExitStack() as stack:
         spec = hear()
         party = _ours if kind == "ours" else _gloo
@@ -212,9 +148,7 @@ _Party = tuple[int, Callable[[], object], Callable[[Any], Any], Callable[[], int
 """P, a barrier, the sum over the parties, and the bytes that this party sent for the latest sum."""
 
 
-def _ours(
-    spec: Figures, hear: Callable[[], Figures], say: Callable[[Figures], None], stack: ExitStack
-) -> _Party:
+def _ours(spec: Figures, hear: Hear, say: Say, stack: ExitStack) -> _Party:
     from protocols.crypten_repairs import import_crypten
     from protocols.mesh import GrpcMesh
 
@@ -237,9 +171,7 @@ def _ours(
     return mesh.world_size, communicator.barrier, total, lambda: communicator.comm_bytes
 
 
-def _gloo(
-    spec: Figures, _hear: Callable[[], Figures], _say: Callable[[Figures], None], stack: ExitStack
-) -> _Party:
+def _gloo(spec: Figures, _hear: Hear, _say: Say, stack: ExitStack) -> _Party:
     import torch.distributed as dist
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -269,4 +201,4 @@ def _vector(rank: int, elements: int) -> Any:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.stdin, sys.stdout)
+    converse(partial(_serve, sys.argv[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocols.norm_bounds import NormCheck
 from protocols.norm_program import sent_bytes
-from securefl.bench_norm import measure_norm
+from securefl.bench.norm import measure_norm
 
 
 def test_what_is_measured_is_what_the_program_sends() -> None:

@@ -26,7 +26,7 @@ from protocols.norm_bounds import NormCheck, passing
 from protocols.prg import new_seed
 from protocols.projection import commit
 from protocols.ring import Encoding
-from securefl.bench_process import BenchProcess, Hear, Line, Say, converse
+from securefl.bench.process import BenchProcess, Hear, Line, Say, converse
 from securefl.errors import EngineError
 from securefl.roles.effects import CheckNorms, CommitteeFailed, NormsChecked, coin_context
 from securefl.roles.host import Store
@@ -69,7 +69,7 @@ def measure_norm(parameters: int, hospitals: int, parties: int, width: int, repe
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="securefl-bench-")))
         _write_envelopes(folder, context, hospitals, keys, bound)
         team = [
-            stack.enter_context(BenchProcess(name, "securefl.bench_norm", [str(rank)]))
+            stack.enter_context(BenchProcess(name, "securefl.bench.norm", [str(rank)]))
             for rank, name in enumerate([*names, "dealer"])
         ]
         _introduce(team, folder, context, hospitals, keys, bound)

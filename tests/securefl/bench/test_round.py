@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from protocols.contribution import Contribution, contribute
-from securefl import bench
-from securefl.bench import measure_round
+from securefl.bench import round as bench
+from securefl.bench.round import measure_round
 from securefl.errors import EngineError
 
 SAID = {"client_cpu_ms", "party_cpu_ms", "plaintext_cpu_ms", "upload_bytes", "upload_ratio", "party_peak_mib"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from securefl.bench_channel import _Process, measure_channel
+from securefl.bench.channel import measure_channel
+from securefl.bench.process import BenchProcess
 from securefl.errors import EngineError
 
 
@@ -21,7 +22,7 @@ def test_both_channels_are_measured() -> None:
 
 
 def test_a_process_that_ends_is_an_error_in_its_own_words() -> None:
-    with _Process("ours", 0) as process:
+    with BenchProcess("Process 0 of ours", "securefl.bench.channel", ["ours"]) as process:
         process.say({"rank": 0, "elements": 1, "certificates": [], "key": ""})
         with pytest.raises(EngineError, match=r"Process 0 of ours ended unexpectedly: .*two parties"):
             process.hear()

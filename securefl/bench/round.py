@@ -7,7 +7,6 @@ numbers once; a party must read K D w/8 bytes of shares or make them from seeds,
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -216,17 +215,3 @@ def _cpu_ms(work: Callable[[], object], repeats: int) -> float:
         work()
         times.append(time.process_time() - started)
     return round(1e3 * median(times[1:]), 3)
-
-
-def show_round(figures: Figures, as_json: bool) -> None:
-    """Print the figures, as one JSON object or as a table."""
-    if as_json:
-        print(json.dumps(figures))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="One round")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,}")
-    Console().print(table)

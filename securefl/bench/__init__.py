@@ -1,0 +1,1 @@
+"""Measurements in CPU time, bytes and ratios within one run; ``securefl bench`` prints them."""
