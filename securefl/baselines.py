@@ -22,7 +22,8 @@ from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 from securefl.training.evaluate import evaluate
-from securefl.training.local import round_seed, schedule_factor, train
+from securefl.training.local import round_seed, train
+from securefl.training.schedule import schedule_factor
 from securefl.training.server import ServerState, Vector
 from securefl.training.trainer import Trainer, scaled
 from securefl.world import World, pooled

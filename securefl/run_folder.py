@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "homes"
 
     @property
+    def privacy(self) -> Path:
+        """Privacy ledgers of a simulation's hospitals."""
+        return self.path / "privacy"
+
+    @property
     def exhibits(self) -> Path:
         """What the roles of a simulation saw."""
         return self.path / "exhibits"
@@ -68,6 +73,11 @@ class RunFolder:
     def clear(self) -> Path:
         """The hospitals' encoded updates of the last round of a simulation, in the clear."""
         return self.path / "clear"
+
+    @property
+    def attacks(self) -> Path:
+        """Results of the attacks on a simulation."""
+        return self.path / "attacks"
 
     @property
     def logs(self) -> Path:
@@ -155,7 +165,7 @@ class RunFolder:
                 self.path,
                 settings.hospital_names(),
                 [f"party-{i}" for i in range(1, settings.parties + 1)],
-                "dealer" if study.settings.aggregation.norm_bound is not None else None,
+                "dealer" if study.settings.checks_norms else None,
             )
         digest = study.digest(self.consortium(study).digest()).hex()
         durable.write(

@@ -162,7 +162,7 @@ def _new_world(study: Study, base_port: int | None, unchecked: bool) -> World:
                 (study.folder / study.settings.consortium.file).parent / "keys" / member.name, member
             )
     if base_port is not None:
-        deals = study.settings.aggregation.norm_bound is not None and not unchecked
+        deals = study.settings.checks_norms is not None and not unchecked
         free_ports(len(consortium.parties) + deals, base_port)
     world = World.of(study, Terms.of(study, consortium, unchecked))
     if world.test is not None and not len(world.test):
@@ -280,7 +280,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def _compare(folder: RunFolder, study: Study, progress: bool) -> None:
     """Compute the baselines that are still missing, shared out over one process a processor."""
-    wanted = study.settings.simulation.baselines if study.settings.simulation else []
+    wanted = study.settings.baselines
     missing = [
         name for name in wanted if name != "plaintext" and not (folder.baselines / f"{name}.json").exists()
     ]

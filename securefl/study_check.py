@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def check_study(path: Path) -> list[str]:
         f"at least {terms.minimum} hospitals in a sum, at most {terms.collusion_bound} colluding parties",
         f"Model: {world.layout.trainable_size} parameters, {world.layout.size - world.layout.trainable_size} buffers",
         *_norm_lines(terms, world.layout.size),
+        *_privacy_lines(terms, world.layout.size),
         f"Encoding: {encoding.width} bits, steps of {encoding.resolution:.3g}, "
         f"up to {encoding.limit * encoding.resolution:.4g} a coordinate",
     ]
@@ -54,9 +56,29 @@ def check_study(path: Path) -> list[str]:
 def _norm_lines(terms: Terms, size: int) -> list[str]:
     check = terms.norm_check(UPDATE, size)
     if check is None:
-        return ["Norms: not checked (set aggregation.norm_bound to check them)"]
+        setting = "privacy.check_norms" if terms.private else "aggregation.norm_bound"
+        return [f"Norms: not checked (set {setting} to check them)"]
     exact = "exactly" if check.direct else f"by {check.rows} random rows"
-    return [f"Norms: at most {terms.norm_bound:g}, checked {exact}, by a committee with a dealer"]
+    bound = math.ldexp(check.bound, -terms.update.fraction_bits)
+    return [f"Norms: at most {bound:g}, checked {exact}, by a committee with a dealer"]
+
+
+def _privacy_lines(terms: Terms, size: int) -> list[str]:
+    """Epsilon for every number of colluding parties, the target's first among equals."""
+    if terms.private is None:
+        return ["Privacy: none, so the released model may tell about records (add [privacy] to bound that)"]
+    from securefl.privacy import epsilon_table
+
+    private, s = terms.private, terms.private.settings
+    table = epsilon_table(private.mechanism(size), private.attempts, s.delta, private.refusal_delta)
+    return [
+        f"Privacy of each {s.unit}: noise multiplier {private.multiplier:g}, {private.attempts} attempts, delta {s.delta:g}",
+        *(
+            f"  epsilon {epsilon.pld:.3f} (by RDP {epsilon.rdp:.3f}) if {colluders} parties collude"
+            + (", the number the study allows for" if colluders == s.colluding_parties else "")
+            for colluders, epsilon in table
+        ),
+    ]
 
 
 def members_of(study: Study) -> Consortium:
@@ -73,7 +95,7 @@ def members_of(study: Study) -> Consortium:
 
 def made_up_dealer(study: Study) -> str | None:
     """The name of a simulation's dealer, which only a study with a norm check has."""
-    return "dealer" if study.settings.aggregation.norm_bound is not None else None
+    return "dealer" if study.settings.checks_norms else None
 
 
 def plan_tables(path: Path) -> list[Table]:
@@ -153,7 +175,7 @@ def _visibility(study: Study, terms: Terms) -> list[tuple[str, str, str]]:
         ),
         ("researcher", f"the final model and the sums of {rounds} rounds", "records, updates"),
     ]
-    if terms.norm_bound is not None:
+    if terms.checks_norms:
         rows[1] = (
             rows[1][0],
             f"{rows[1][1]}; one bit of each hospital: within the norm bound or not",

@@ -98,8 +98,7 @@ def reasons(absent: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
 
 def wants_plaintext(world: World) -> bool:
     """Whether the study asks for the comparison with plain addition."""
-    simulation = world.study.settings.simulation
-    return simulation is not None and "plaintext" in simulation.baselines
+    return "plaintext" in world.study.settings.baselines
 
 
 def followed(

@@ -57,6 +57,8 @@ class World:
         data = load_all(settings.data, study.folder, names, settings.seed) if study.simulation else {}
         sizes = {STATISTICS: statistics_size(shape, settings.data.standardise), UPDATE: layout.size}
         terms.norm_check(UPDATE, layout.size)
+        if terms.private is not None:
+            terms.private.mechanism(layout.size)  # refuses a ring that is too coarse
         test = pooled([d.test for d in data.values()]) if data else None
         return cls(study, terms, data, test, model, layout, layout.flatten(model), sizes, classes)
 
@@ -77,5 +79,19 @@ class World:
 
 
 def pooled(parts: list[Records]) -> Records:
-    """Records in one piece, in the order given."""
-    return Records(np.concatenate([p.features for p in parts]), np.concatenate([p.labels for p in parts]))
+    """Records in one piece, in the order given; patients of different parts stay different patients."""
+    features, labels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("features", "labels"))
+    if all(p.patients is None for p in parts):
+        return Records(features, labels)
+    patients = np.empty(len(labels), dtype=np.int64)
+    groups = [
+        group + start for p, start in zip(parts, _starts(parts), strict=True) for group in p.patient_groups()
+    ]
+    for numbered, group in enumerate(groups):
+        patients[group] = numbered
+    return Records(features, labels, patients)
+
+
+def _starts(parts: list[Records]) -> list[int]:
+    """Where each part begins in the whole."""
+    return [sum(len(p) for p in parts[:k]) for k in range(len(parts))]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from protocols.errors import ProtocolError
-from securefl.cli import audit, consortium, serve, study, verify
+from securefl.cli import attack, audit, consortium, serve, study, verify
 from securefl.errors import SecureFLError
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.add_typer(serve.party_app, name="party")
 app.add_typer(serve.dealer_app, name="dealer")
 app.add_typer(serve.hospital_app, name="hospital", hidden=True)
 app.command("verify")(verify.verify)
+app.command("attack")(attack.attack)
+app.command("compare")(attack.compare)
 
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
@@ -125,7 +127,15 @@ def stop(run_path: RunPath) -> None:
 
 
 @app.command()
-def report(run_path: RunPath) -> None:
+def report(
+    run_path: RunPath,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence", help="Also evidence.html and evidence.json, for a data protection officer."
+        ),
+    ] = False,
+) -> None:
     """Write report.html of a run again."""
     from securefl.report import write_report
     from securefl.run_folder import RunFolder
@@ -133,6 +143,11 @@ def report(run_path: RunPath) -> None:
     folder = RunFolder(run_path.absolute())
     folder.info()
     print(f"Report: {_relative(write_report(folder))}")
+    if evidence:
+        from securefl.report.evidence_page import write_evidence
+
+        page, facts = write_evidence(folder)
+        print(f"Evidence: {_relative(page)}, {_relative(facts)}")
 
 
 @app.command()
@@ -207,6 +222,21 @@ def bench_channel(
     from securefl.bench.process import show
 
     show("One sum over the committee", measure_channel(elements, parties, repeats), as_json)
+
+
+@bench_app.command("noise")
+def bench_noise(
+    samples: Annotated[int, typer.Option(min=1, max=10**8, help="D, coordinates.")] = 1_000_000,
+    variance_bits: Annotated[int, typer.Option(min=0, max=80, help="Variance 2^BITS, units squared.")] = 40,
+    width: Annotated[int, typer.Option(help="w, bits of the ring: 16, 32 or 64.")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions; medians are shown.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure one party's discrete Gaussian noise in CPU time."""
+    from securefl.bench.noise import measure_noise
+    from securefl.bench.process import show
+
+    show("One party's noise", measure_noise(samples, 2**variance_bits, width, repeats), as_json)
 
 
 @app.command(hidden=True)

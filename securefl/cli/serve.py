@@ -107,6 +107,12 @@ def hospital_serve(
     clear: Annotated[Path | None, typer.Option("--clear", hidden=True)] = None,
     leashed: Leashed = False,
     unchecked: Unchecked = False,
+    privacy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with a folder for each hospital: its privacy ledger, over all studies, and its budget."
+        ),
+    ] = None,
 ) -> None:
     """Serve any hospital of a study until the process ends."""
     _prepare(leashed)
@@ -115,7 +121,7 @@ def hospital_serve(
     settle()
     from securefl.engines.hospital_node import HospitalPlaces, serve_hospitals
 
-    places = HospitalPlaces(study, consortium, keys, home, socket, exhibits, clear, unchecked)
+    places = HospitalPlaces(study, consortium, keys, home, socket, exhibits, clear, unchecked, privacy)
     _serve(serve_hospitals(places))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from securefl.errors import DataError
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Patients = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
 
 
@@ -19,11 +20,13 @@ Indices = npt.NDArray[np.int64]
 class Records:
     """Some patients' records with labels.
 
-    features: float32, shape (n, *shape), finite. labels: int64, shape (n,), from 0 to classes - 1.
+    features: float32, shape (n, *shape), finite. labels: int64, shape (n,), from 0 to classes - 1. patients: int64,
+    shape (n,), a number for each patient of this hospital; None where each record is a patient of its own.
     """
 
     features: Features
     labels: Labels
+    patients: Patients | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +38,21 @@ class Records:
 
     def take(self, indices: Indices) -> Records:
         """The records at these positions, in the order of ``indices``."""
-        return Records(self.features[indices], self.labels[indices])
+        patients = None if self.patients is None else self.patients[indices]
+        return Records(self.features[indices], self.labels[indices], patients)
+
+    def with_features(self, features: Features) -> Records:
+        """The same patients' records with other features, float32 (n, ...)."""
+        return replace(self, features=features)
+
+    def patient_groups(self) -> list[Indices]:
+        """Each patient's records, int64 positions, in the order in which the patients first appear."""
+        if self.patients is None:
+            return [np.array([k], dtype=np.int64) for k in range(len(self))]
+        _, first, groups = np.unique(self.patients, return_index=True, return_inverse=True)
+        order = np.argsort(groups, kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(groups))[:-1]) if len(self) else []
+        return [parts[k] for k in np.argsort(first)]
 
 
 @dataclass(frozen=True, eq=False)

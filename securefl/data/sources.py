@@ -1,8 +1,9 @@
 """From a study's data settings to what each hospital holds.
 
 Two kinds of source. A pool (``mnist-5k``, ``mnist``, ``fashion-mnist``, ``cifar10``, ``fed-heart``, ``npz`` in one
-file) is read whole and split by the study's partition. With ``npz`` in a file a hospital and with ``module`` each
-hospital reads only its own records, and the partition is not used.
+file) is read whole and split by the study's partition. With ``npz`` in a file a hospital, with ``imaging`` and with
+``module`` each hospital reads only its own records, and ``mri-lesions`` draws each hospital's patients by itself; the
+partition is not used.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def load_hospital(
         raise DataError(
             f"{hospital} is not a hospital of this study; its hospitals are {', '.join(hospitals)}."
         )
+    if settings.source == "mri-lesions":
+        return _lesions(settings, hospitals, seed, hospital)[hospital]
     pool = _pool(settings, folder, seed)
     if pool is not None:
         return split_over_hospitals(pool, settings, hospitals, seed)[hospital]
@@ -60,6 +63,8 @@ def load_all(
     Raises:
         DataError: as ``load_hospital``, or hospitals whose records differ in shape or declared classes.
     """
+    if settings.source == "mri-lesions":
+        return _lesions(settings, hospitals, seed)
     pool = _pool(settings, folder, seed)
     if pool is not None:
         return split_over_hospitals(pool, settings, hospitals, seed)
@@ -93,6 +98,10 @@ def input_shape_and_classes(
         return images.IMAGE_SOURCES[settings.source].shape, images.CLASSES
     if settings.source == "fed-heart":
         return fed_heart.SHAPE, fed_heart.CLASSES
+    if settings.source == "mri-lesions":
+        from securefl.data import mri_lesions
+
+        return mri_lesions.SHAPE, mri_lesions.CLASSES
     if settings.module is not None:
         shape, classes = declared_task(folder, settings.module)
         if shape is not None and classes is not None:
@@ -121,6 +130,8 @@ def _pool(settings: DataSettings, folder: Path, seed: int) -> Pool | None:
 
 def _own_records(settings: DataSettings, folder: Path, hospital: str, seed: int) -> tuple[HospitalData, bool]:
     """A hospital's own records, and whether their number of classes is declared and not read off the labels."""
+    if settings.imaging is not None:
+        return _images(settings, folder, hospital, seed), True
     if settings.module is None:
         split_seed = seed if settings.split_seed is None else settings.split_seed
         return npz.read_npz(npz.npz_path(settings, folder, hospital), settings.test_fraction, split_seed)
@@ -132,6 +143,35 @@ def _own_records(settings: DataSettings, folder: Path, hospital: str, seed: int)
             f"{settings.module} declares SHAPE {shape} and CLASSES {classes}; correct the one or the other."
         )
     return replace(data, classes=classes or data.classes), classes is not None
+
+
+def _lesions(
+    settings: DataSettings, hospitals: Sequence[str], seed: int, only: str | None = None
+) -> dict[str, HospitalData]:
+    # Late: scipy and nilearn take a second to import.
+    from securefl.data.mri_lesions import lesion_hospital, lesion_hospitals
+
+    s, split_seed = settings.lesions, seed if settings.split_seed is None else settings.split_seed
+    how = (split_seed, s.patients, s.slices, settings.test_fraction)
+    if only is not None:
+        return {only: lesion_hospital(only, hospitals, *how)}
+    return lesion_hospitals(hospitals, *how)
+
+
+def _images(settings: DataSettings, folder: Path, hospital: str, seed: int) -> HospitalData:
+    from securefl.data.imaging import ImagingSettings, load_imaging
+
+    if settings.imaging is None or settings.root is None:
+        raise DataError(
+            "data.imaging and data.root are missing: say how the images are read, and where they lie."
+        )
+    split_seed = seed if settings.split_seed is None else settings.split_seed
+    given = settings.imaging.model_dump()
+    spacing = given.pop("spacing")
+    how = ImagingSettings(
+        **given, spacing=tuple(spacing) if spacing else None, test_fraction=settings.test_fraction
+    )
+    return load_imaging(how, folder / settings.root, hospital, split_seed)
 
 
 def _classes_of_all(settings: DataSettings, folder: Path, hospitals: Sequence[str], seed: int) -> int:

@@ -8,7 +8,7 @@ mean and the variance of all hospitals' records, as sumsq/n - mean^2, and nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import numpy.typing as npt
 from securefl.data.records import Records
 from securefl.errors import DataError
 
-Mode = Literal["none", "features", "channels"]
+if TYPE_CHECKING:
+    from securefl.study.schema import DataSettings
+
+Mode = Literal["none", "features", "channels", "public"]
 StatisticsVector = npt.NDArray[np.float64]
 
 RELATIVE_FLOOR = 1e-9
@@ -38,7 +41,7 @@ def statistics_vector(records: Records, mode: Mode) -> StatisticsVector:
         DataError: the mode does not fit the records' shape.
     """
     count = np.array([len(records)], dtype=np.float64)
-    if mode == "none":
+    if mode in ("none", "public"):
         return count
     _check(mode, records.shape)
     values = records.features.astype(np.float64)
@@ -54,14 +57,14 @@ def scaling(total: StatisticsVector, mode: Mode, shape: tuple[int, ...]) -> Scal
     Raises:
         DataError: the total has another length than the shape asks for, is not finite, or counts no record.
     """
-    features = 0 if mode == "none" else _check(mode, shape)
+    features = 0 if mode in ("none", "public") else _check(mode, shape)
     total = np.asarray(total, dtype=np.float64)
     if total.shape != (1 + 2 * features,) or not np.isfinite(total).all() or total[0] < 1:
         raise DataError(
             f"The hospitals' sums must be {1 + 2 * features} finite numbers over at least one record; start the "
             "statistics round again."
         )
-    if mode == "none":
+    if not features:
         return None
     count = total[0] * int(np.prod(shape[1:], dtype=np.int64))
     mean, square = total[1 : 1 + features] / count, total[1 + features :] / count
@@ -83,7 +86,23 @@ def apply(scaling: Scaling, records: Records) -> Records:
         )
     along = (1, -1, *[1] * (records.features.ndim - 2))
     values = (records.features.astype(np.float64) - scaling.mean.reshape(along)) / scaling.std.reshape(along)
-    return Records(values.astype(np.float32), records.labels)
+    return records.with_features(values.astype(np.float32))
+
+
+def public_scaling(settings: DataSettings, shape: tuple[int, ...]) -> Scaling | None:
+    """The scaling by the study's own constants, or None where it has none.
+
+    Raises:
+        DataError: there is not one constant for each feature (channel) of a record of ``shape``.
+    """
+    if settings.public_mean is None or settings.public_std is None:
+        return None
+    if len(settings.public_mean) != shape[0]:
+        raise DataError(
+            f"data.public_mean has {len(settings.public_mean)} numbers, but records have {shape[0]} features or "
+            "channels: give one for each."
+        )
+    return Scaling(np.array(settings.public_mean), np.array(settings.public_std))
 
 
 def _check(mode: Mode, shape: tuple[int, ...]) -> int:

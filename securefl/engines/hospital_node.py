@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocols.errors import EncodingError
 from protocols.ring import signed
@@ -18,12 +19,16 @@ from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import ConsortiumError
-from securefl.roles.hospital import HospitalMachine
+from securefl.roles.hospital import HospitalMachine, Trains
 from securefl.roles.host import Answering, Store
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 from securefl.training.server import Vector
 from securefl.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from securefl.roles.spending import Spending
+    from securefl.training.private import PrivateTrainer
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class HospitalPlaces:
     """Where hospitals find and keep things; ``keys`` and ``home`` have one folder for each hospital.
 
     ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared; ``unchecked`` is an
-    insecure run, see ``Terms``.
+    insecure run, see ``Terms``. ``privacy`` has a folder for each hospital with what outlives the study: its privacy
+    ledger, and its ``budget.toml`` if it has set a budget.
     """
 
     study: Path
@@ -42,12 +48,13 @@ class HospitalPlaces:
     exhibits: Path | None = None
     clear: Path | None = None
     unchecked: bool = False
+    privacy: Path | None = None
 
 
 class TimedTrainer:
     """A trainer that says how long it trained; the rest of a step is encoding, sharing and sealing."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trains) -> None:
         self._trainer = trainer
         self.seconds = 0.0
         self.last: Vector | None = None
@@ -81,7 +88,9 @@ class HospitalNode:
         self._consortium = members.load(places.consortium)
         self._terms = Terms.of(self._study, self._consortium, places.unchecked)
         self._all: dict[str, HospitalData] = {}
-        self._trainers: dict[str, Trainer] = {}
+        self._trainers: dict[str, Trainer | PrivateTrainer] = {}
+        self._ledgers: dict[str, Store] = {}
+        self._spending: dict[str, Spending] = {}
         self._keys: dict[str, members.MemberKeys] = {}
 
     def handle(self, hospital: str, message: bytes) -> Reply:
@@ -91,12 +100,12 @@ class HospitalNode:
         started = time.perf_counter()
         trainer = TimedTrainer(self._trainer(hospital))
         keys = self._keys_of(hospital)
-        store = Store(self._places.home / hospital)
+        store, ledger = Store(self._places.home / hospital), self._ledger(hospital)
         machine = HospitalMachine(
             hospital, self._terms, keys.signing, keys.sealing, trainer, self._study.settings.server,
-            self._trainers[hospital].layout.trainable_size, store,
+            self._trainers[hospital].layout.trainable_size, store, self._spending.get(hospital),
         )  # fmt: skip
-        messages = Answering(machine, store).answer(message)
+        messages = Answering(machine, store, ledger=ledger).answer(message)
         seconds = time.perf_counter() - started
         self._show(hospital, machine.round, trainer.last)
         return Reply(
@@ -110,12 +119,38 @@ class HospitalNode:
             self._keys[hospital] = members.load_keys(folder, self._consortium.member(hospital))
         return self._keys[hospital]
 
-    def _trainer(self, hospital: str) -> Trainer:
+    def _trainer(self, hospital: str) -> Trains:
         if hospital not in self._trainers:
-            study = self._study
+            study, private = self._study, self._terms.private
             data = self._data(hospital)
-            self._trainers[hospital] = Trainer(study.settings, study.folder, hospital, data)
+            if private is None:
+                self._trainers[hospital] = Trainer(study.settings, study.folder, hospital, data)
+            else:
+                # Late: gradients of single patients take Opacus.
+                from securefl.training.private import PrivateTrainer
+
+                bits = private.encoding.fraction_bits
+                self._trainers[hospital] = PrivateTrainer(study.settings, study.folder, hospital, data, bits)
         return self._trainers[hospital]
+
+    def _ledger(self, hospital: str) -> Store | None:
+        """A private study's ledger of a hospital, read once: this process is the only one that writes it."""
+        private, folder = self._terms.private, self._places.privacy
+        if private is None or folder is None:
+            return None
+        if hospital not in self._ledgers:
+            from securefl.privacy import PrivacyLedger, dataset_name, read_budgets
+            from securefl.roles.spending import Spending
+
+            store = Store(folder / hospital / "ledger")
+            data = self._study.settings.data
+            root = self._study.folder / data.root.replace("{hospital}", hospital) if data.root else None
+            dataset = dataset_name(data, root)
+            budgets = read_budgets(folder / hospital / "budget.toml")
+            budget = budgets.of(dataset) if budgets else None
+            self._spending[hospital] = Spending(PrivacyLedger(dataset, store, budget), private)
+            self._ledgers[hospital] = store
+        return self._ledgers[hospital]
 
     def _data(self, hospital: str) -> HospitalData:
         settings, folder, names = self._study.settings, self._study.folder, list(self._terms.hospitals)
@@ -133,7 +168,7 @@ class HospitalNode:
             encoded = signed(self._terms.encoding(UPDATE).encode(update))
         except EncodingError:
             return  # it was declined, and nobody saw it
-        if self._places.clear is not None:
+        if self._places.clear is not None and "plaintext" in self._study.settings.baselines:
             plaintext.leave(self._places.clear, hospital, round_, encoded)
         first = next(iter(self._terms.hospitals))
         if (

@@ -68,7 +68,7 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
             f"{name} is not a party of this consortium: its parties are {', '.join(terms.parties)}."
         )
     keys = members.load_keys(places.keys, member)
-    dealer = terms.norm_bound is not None
+    dealer = terms.checks_norms
     mesh = _mesh(name, consortium, keys, places, terms.party_seconds, dealer)
     store, ledger = Store(places.home), Store(places.ledger)
     exhibit = _exhibit(name, places.exhibits) if terms.exhibits else None

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from securefl.data.user_module import load_function
 from securefl.errors import ModelError
+from securefl.models.private_cnn import small_cnn
 
 if TYPE_CHECKING:
     from securefl.study.schema import ModelSettings
@@ -45,6 +46,13 @@ def build_model(
             model = mlp(shape, classes, settings.hidden, settings.dropout)
         elif settings.kind == "cnn":
             model = cnn(shape, classes, settings.channels, settings.dropout, settings.batch_norm)
+        elif settings.kind == "private-cnn":
+            model = small_cnn(shape, classes, settings.channels)
+        elif settings.kind == "resnet18":
+            # Late: torchvision takes a second to import.
+            from securefl.models.resnet import resnet18
+
+            model = resnet18(shape, classes)
         else:
             model = _from_module(settings.module or "", folder, shape, classes)
         check_averageable(model)

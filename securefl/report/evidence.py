@@ -87,7 +87,7 @@ def gather(run: RunFolder) -> Evidence:
         partition = _json(run.path / "partition.json", missing)
         if study.settings.simulation.exhibits:
             seen = _seen(run.exhibits, missing)
-        absent = [name for name in study.settings.simulation.baselines if not baselines[name]]
+        absent = [name for name in study.settings.baselines if not baselines[name]]
         if absent:
             missing.append(f"Comparisons that were not run yet: {', '.join(absent)}.")
     return Evidence(

@@ -17,6 +17,7 @@ from protocols.envelope import SealingKey
 from protocols.errors import CommitteeError, ProtocolError
 from protocols.mesh_group import Peers
 from protocols.mesh_session import Mesh
+from protocols.noise import noisy
 from protocols.prg import RingVector
 from protocols.projection import OPENING_BYTES, coin, commit, project
 from protocols.ring import from_signed
@@ -138,6 +139,9 @@ class CommitteeRunner:
                 add_share(share, content, self._peers.rank, share_context(job.context, hospital))
                 self._exhibit(job, share, hospital)
             add_share(total, content, self._peers.rank, share_context(job.context, hospital))
+        if job.noise_variance:
+            # Into the share, before anything of the sum leaves this process: nobody sees a sum without it.
+            total = noisy(total, job.noise_variance)
         opening_share = committee.prepare(total, job.context.digest())
         return SharesAdded(opening_share.tobytes(), committee.session_id)
 

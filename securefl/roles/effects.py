@@ -95,6 +95,8 @@ class AddShares:
     """Spool name by hospital, in the order of the hospitals' names."""
     key: SealingKey = field(repr=False)
     session: int
+    noise_variance: int = 0
+    """Variance of the discrete Gaussian that the party adds to each coordinate, in units squared; 0 adds none."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ sum.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protocols.canonical import Record
 from protocols.contribution import RoundContext, check_signature, contribute, sign
@@ -33,6 +33,9 @@ from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
 from securefl.study.schema import ServerSettings
 from securefl.training.server import Vector
+
+if TYPE_CHECKING:
+    from securefl.roles.spending import Spending
 
 MEMORY, ANSWER = "memory", "answer"
 
@@ -73,6 +76,7 @@ class HospitalMachine:
         server: how an opened sum becomes the next model.
         trainable: leading coordinates of the model that are parameters.
         stored: what it persisted before, by name; empty at first.
+        spending: its privacy ledger, over all studies on its data set; a private study needs it.
     """
 
     def __init__(
@@ -85,10 +89,12 @@ class HospitalMachine:
         server: ServerSettings,
         trainable: int,
         stored: Mapping[str, bytes],
+        spending: Spending | None = None,
     ) -> None:
         self.name = name
         self._terms, self._key, self._trainer = terms, key, trainer
         self._server, self._trainable = server, trainable
+        self._spending = spending
         # A memory that a power failure took is no loss: the hospital is behind, and is sent the outcomes again.
         remembered = Replica.recovered(stored[MEMORY]) if MEMORY in stored else None
         self._replica = remembered or Replica.initial(terms, trainer.initial_model())
@@ -169,6 +175,7 @@ class HospitalMachine:
         return keys
 
     def _contribute(self, context: RoundContext, keys: dict[str, bytes], announced: bytes) -> list[Effect]:
+        charged = self._charge(context, announced)
         values = self._values(context.round)
         if values.size != context.size:
             raise RefusedError(
@@ -184,14 +191,23 @@ class HospitalMachine:
                 explanation=str(error),
             )
             return [Send(COORDINATOR, declined)]
-        coin, commitment = (b"", b"") if self._terms.unchecked else self._pledges.new_coin(context)
+        coin, commitment = self._pledges.new_coin(context) if self._terms.checks_sums else (b"", b"")
         contribution, envelopes = contribute(x, context, self.name, keys, commitment)
         message = SignedContribution(
             contribution=contribution, signature=sign(contribution, self._key), envelopes=envelopes
         )
         self._answer = Answer(announcement=announced, contribution=message)
-        pledged = [] if self._terms.unchecked else self._pledges.pledge(context.round, contribution, coin, x)
-        return [*pledged, Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]
+        checks = self._terms.checks_sums
+        pledged = self._pledges.pledge(context.round, contribution, coin, x) if checks else []
+        return [*charged, *pledged, Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]
+
+    def _charge(self, context: RoundContext, announced: bytes) -> list[Effect]:
+        """What a private round costs, durable before the contribution leaves."""
+        if self._terms.private is None or context.round == 0:
+            return []
+        if self._spending is None:
+            raise RefusedError("no-ledger", f"{self.name} has no privacy ledger: a private study needs one.")
+        return [self._spending.charge(context, announced)]
 
     def _values(self, round_: int) -> Vector:
         if round_ == 0:

@@ -288,7 +288,10 @@ class PartyMachine:
         parts = {
             hospital: spool(hospital) for hospital in frozen.contributions if hospital not in self._excluded
         }
-        return RunCommittee(AddShares(attempt.context, self.name, parts, attempt.key, attempt.session))
+        variance = self._terms.noise_variance(attempt.context.round)
+        return RunCommittee(
+            AddShares(attempt.context, self.name, parts, attempt.key, attempt.session, variance)
+        )
 
     def _added(self, result: SharesAdded) -> list[Effect]:
         frozen, attempt = self._preparing, self._attempt

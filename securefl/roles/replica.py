@@ -75,6 +75,7 @@ class Replica:
                 raise ChainError("The sum is not of the model's size.")
             encoding = terms.encoding(context.purpose)
             total = encoding.decode_sum(signed(from_bytes(message.total, encoding.width, context.size)))
+            total *= terms.factor(context.round) if context.round > 0 else 1.0
         except ProtocolError as error:
             raise RefusedError("other-chain", str(error)) from error
         terms.check_cohort(outcome.included, context.round)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from protocols.chain import Signers, beginning
 from protocols.contribution import FrozenList, RoundContext
@@ -16,6 +17,9 @@ from securefl.errors import RefusedError, StudyError
 from securefl.roles.messages import MAX_COUNT
 from securefl.study import Study
 from securefl.study.schema import AggregationSettings
+
+if TYPE_CHECKING:
+    from securefl.roles.private_terms import PrivateTerms
 
 STATISTICS, UPDATE = "statistics", "update"
 INSECURE = "insecure-unchecked-"
@@ -44,6 +48,7 @@ class Terms:
         hospital_seconds, party_seconds: longest waits.
         exhibits: a simulation that keeps what roles saw in round 1.
         unchecked: norms and sums are not checked. All members must have been told so.
+        private: noise, clip and denominator of a study with differential privacy, else None.
     """
 
     study: bytes
@@ -62,6 +67,7 @@ class Terms:
     party_seconds: float
     exhibits: bool
     unchecked: bool
+    private: PrivateTerms | None = None
 
     @classmethod
     def of(cls, study: Study, consortium: Consortium, unchecked: bool = False) -> Terms:
@@ -90,19 +96,31 @@ class Terms:
             raise StudyError(
                 f"committee.minimum_parties must be more than the collusion bound, {bound}, and at most {len(parties)}."
             )
-        if s.aggregation.norm_bound is not None and consortium.dealer is None and not unchecked:
+        checks_norms = s.checks_norms
+        if checks_norms is not None and consortium.dealer is None and not unchecked:
             raise StudyError(
-                "aggregation.norm_bound needs a dealer: make the consortium with one (--dealer), or leave it out."
+                f"{checks_norms} needs a dealer: make the consortium with one (--dealer), or leave it out."
             )
         if 2 * minimum_parties <= len(parties):
             # Two committees without a common party could each open a sum of one round.
             raise StudyError(
                 f"committee.minimum_parties must be more than half of the {len(parties)} parties: raise it."
             )
-        if s.aggregation.norm_bound is not None and minimum_parties < len(parties):
+        if checks_norms is not None and minimum_parties < len(parties):
             raise StudyError(
-                "aggregation.norm_bound needs the whole committee: leave committee.minimum_parties out."
+                f"{checks_norms} needs the whole committee: leave committee.minimum_parties out."
             )
+        private = None
+        if s.privacy is not None:
+            if minimum_parties < len(parties):
+                # The accounting counts on the noise of each honest party.
+                raise StudyError(
+                    "A private study needs the whole committee: leave committee.minimum_parties out."
+                )
+            # Late: an accountant takes seconds to import.
+            from securefl.roles.private_terms import PrivateTerms
+
+            private = PrivateTerms.of(s.privacy, s.training, s.aggregation, len(hospitals), len(parties))
         return cls(
             study=study.digest(consortium.digest()),
             hospitals=hospitals,
@@ -114,13 +132,34 @@ class Terms:
             minimum_parties=minimum_parties,
             rounds=s.training.rounds,
             statistics=Encoding.for_bound(64, STATISTICS_BOUND, _summands(64, len(hospitals))),
-            update=_update_encoding(s.aggregation, len(hospitals)),
+            update=private.encoding if private else _update_encoding(s.aggregation, len(hospitals)),
             norm_bound=None if unchecked else s.aggregation.norm_bound,
             hospital_seconds=s.cohort.deadline_seconds,
             party_seconds=s.committee.deadline_seconds,
             exhibits=s.simulation is not None and s.simulation.exhibits,
             unchecked=unchecked,
+            private=private,
         )
+
+    @property
+    def checks_norms(self) -> bool:
+        """Whether the committee checks norms, for which it has a dealer."""
+        if self.private is not None:
+            return self.private.settings.check_norms and not self.unchecked
+        return self.norm_bound is not None
+
+    @property
+    def checks_sums(self) -> bool:
+        """Whether the hospitals check each sum. Under privacy it has noise in it that nobody but the parties knows."""
+        return not self.unchecked and self.private is None
+
+    def noise_variance(self, round_: int) -> int:
+        """Variance of the noise that each party adds to its share of a round's sum, in units squared; 0 for none."""
+        return self.private.party_variance if self.private is not None and round_ > 0 else 0
+
+    def factor(self, round_: int) -> float:
+        """By what an opened sum is multiplied before the server's step; public."""
+        return self.private.factor(round_) if self.private is not None else 1.0
 
     @property
     def signers(self) -> Signers:
@@ -133,12 +172,13 @@ class Terms:
         Raises:
             StudyError: the ring is too narrow for this bound and this many coordinates.
         """
-        if purpose != UPDATE or self.norm_bound is None:
+        if purpose != UPDATE or not self.checks_norms:
             return None
+        bound = self.private.norm_bound_units if self.private else self.integer_norm_bound(size)
         try:
-            return NormCheck.for_bound(size, self.update.width, self.integer_norm_bound(size))
+            return NormCheck.for_bound(size, self.update.width, bound, private=self.private is not None)
         except EncodingError as error:
-            raise StudyError(f"aggregation.norm_bound cannot be checked. {error}") from error
+            raise StudyError(f"The norm bound cannot be checked. {error}") from error
 
     def integer_norm_bound(self, size: int) -> int:
         """The norm bound in the ring's units, with room for the rounding of ``size`` coordinates."""

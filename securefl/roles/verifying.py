@@ -54,7 +54,7 @@ class Verifying:
 
     def begin(self, outcome: Outcome) -> list[Effect]:
         """The hospitals of this outcome will reveal their coins as soon as they have accepted it."""
-        if self._terms.unchecked:
+        if not self._terms.checks_sums:
             return []
         self._checks[outcome.round] = Check(outcome)
         return [SetTimer(_timer(outcome.round), self._terms.hospital_seconds)]
@@ -65,7 +65,7 @@ class Verifying:
         Finished ones are judged again, all of them: a wrong sum may have been found long after its round.
         """
         effects: list[Effect] = []
-        for round_ in range(last + 1) if not self._terms.unchecked else ():
+        for round_ in range(last + 1) if self._terms.checks_sums else ():
             record = self._record(round_)
             if record is None and round_ <= last - REMEMBERED:
                 continue

@@ -109,14 +109,60 @@ class Partition(Settings):
     classes: int = Field(2, ge=1, le=1000, description="classes-per-hospital: classes that each hospital has")
 
 
+class LesionSettings(Settings):
+    """Source ``mri-lesions``: slices of a real brain template with synthetic lesions."""
+
+    patients: int = Field(
+        600, ge=20, le=100_000, description="patients of all hospitals together (20 to 100000)"
+    )
+    slices: int = Field(4, ge=1, le=32, description="slices of each patient (1 to 32)")
+
+
+class ImagingSettings(Settings):
+    """Source ``imaging``: a hospital's own images."""
+
+    format: Literal["nifti", "dicom", "image-folder", "medmnist"]
+    table: FileName = Field("records.csv", description="CSV in root with the columns patient, file, label")
+    masks: FileName | None = Field(
+        None, description="nifti: folder of lesion masks in BraTS layout, from which slices are labelled"
+    )
+    image_size: int = Field(64, ge=8, le=512, description="pixels of a side (8 to 512)")
+    slices: int = Field(4, ge=1, le=512, description="slices taken from each volume (1 to 512)")
+    mixed_spacing: Literal["refuse", "resample"] = Field(
+        "refuse", description="what to do with volumes whose voxels differ in size"
+    )
+    spacing: list[Annotated[float, Field(gt=0, le=100)]] | None = Field(
+        None,
+        min_length=3,
+        max_length=3,
+        description="voxel size that all are resampled to, in mm (default: the first's)",
+    )
+    lesion_pixels: int = Field(
+        10, ge=1, le=10**6, description="masks: fewest pixels that make a slice positive"
+    )
+    classes: int = Field(
+        2, ge=2, le=1000, description="classes of the task, whichever a hospital has (2 to 1000)"
+    )
+
+
 class DataSettings(Settings):
     """Where the records come from."""
 
-    source: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar10", "fed-heart", "npz", "module"]
+    source: Literal[
+        "mnist-5k",
+        "mnist",
+        "fashion-mnist",
+        "cifar10",
+        "fed-heart",
+        "mri-lesions",
+        "imaging",
+        "npz",
+        "module",
+    ]
     root: str | None = Field(
         None,
         description="folder of the files: absolute, or relative to the study folder; "
-        "npz: may contain {hospital}, one file a hospital",
+        "npz and imaging: may contain {hospital}, one file or folder a hospital",
     )
     module: ModuleReference | None = Field(None, description='source "module": file.py:function')
     download: bool = Field(
@@ -130,15 +176,36 @@ class DataSettings(Settings):
         None, ge=0, lt=2**63, description="seed of the held-out split (default: the study's)"
     )
     minimum_records: int = Field(1, ge=1, le=10**9, description="fewest training records a hospital may have")
-    standardise: Literal["none", "features", "channels"] = Field(
-        "none", description="scale inputs by means and variances that are themselves securely aggregated"
+    standardise: Literal["none", "features", "channels", "public"] = Field(
+        "none",
+        description="scale inputs by means and variances that are themselves securely aggregated; "
+        "public: by public_mean and public_std",
+    )
+    public_mean: list[float] | None = Field(
+        None,
+        description='standardise "public": a number for each feature or channel, known without the records',
+    )
+    public_std: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description='standardise "public": likewise, positive'
+    )
+    imaging: ImagingSettings | None = Field(None, description='source "imaging": how its files are read')
+    lesions: LesionSettings = Field(
+        default_factory=lambda: LesionSettings(),
+        description='source "mri-lesions": how many patients there are',
     )
 
     @model_validator(mode="after")
     def _complete(self) -> DataSettings:
         if (self.source == "module") != (self.module is not None):
             raise ValueError('module goes with source = "module", and only with it')
-        if self.source in ("mnist", "fashion-mnist", "cifar10", "npz") and self.root is None:
+        if (self.source == "imaging") != (self.imaging is not None):
+            raise ValueError('the table data.imaging goes with source = "imaging", and only with it')
+        given = self.public_mean is not None and self.public_std is not None
+        if given != (self.standardise == "public") or len(self.public_mean or []) != len(
+            self.public_std or []
+        ):
+            raise ValueError('standardise = "public" needs public_mean and public_std, of the same length')
+        if self.source in ("mnist", "fashion-mnist", "cifar10", "npz", "imaging") and self.root is None:
             raise ValueError(f'source = "{self.source}" needs root, the folder of its files')
         return self
 
@@ -146,12 +213,12 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """The model that the hospitals train."""
 
-    kind: Literal["logistic", "mlp", "cnn", "module"]
+    kind: Literal["logistic", "mlp", "cnn", "private-cnn", "resnet18", "module"]
     hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [64], description="mlp: units of the hidden layers"
     )
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        [16, 32], description="cnn: channels of the blocks"
+        [16, 32], description="cnn and private-cnn: channels of the blocks"
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="mlp and cnn: dropout probability before the last layer"
@@ -216,11 +283,68 @@ class AggregationSettings(Settings):
     )
 
 
+class PrivacySettings(Settings):
+    """Differential privacy of the released model, and of every sum on the way, whatever the parties see."""
+
+    unit: Literal["patient", "hospital"] = Field(
+        "patient", description="whose presence is hidden: a patient with all records, or a whole hospital"
+    )
+    epsilon: float | None = Field(
+        None, gt=0, le=1000, description="target; or give noise_multiplier (0 to 1000)"
+    )
+    noise_multiplier: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="standard deviation of the noise over clip; or give epsilon (0 to 1000)",
+    )
+    delta: float = Field(gt=0, le=0.01, description="probability that the promise does not cover (0 to 0.01)")
+    clip: float = Field(
+        gt=0, le=2.0**20, description="largest L2 norm of one patient's gradient, or of one hospital's update"
+    )
+    sampling_rate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="probability with which a patient (hospital) takes part in a round (0 to 1)",
+    )
+    patients: int | None = Field(
+        None, ge=1, le=10**9, description="unit patient: public number of patients, which sums are divided by"
+    )
+    largest_hospital: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="unit patient: most patients of one hospital, public (default: patients)",
+    )
+    colluding_parties: int = Field(
+        1, ge=0, le=15, description="parties that may subtract their own noise before the target is missed"
+    )
+    spare_attempts: int = Field(
+        0, ge=0, le=10**6, description="attempts beyond the rounds that the target pays for: for crashes"
+    )
+    check_norms: bool = Field(
+        False, description="let the committee check each hospital's sum against the largest honest one"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> PrivacySettings:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either epsilon or noise_multiplier, not both and not neither")
+        if (self.unit == "patient") != (self.patients is not None):
+            raise ValueError(
+                'patients, the public number that sums are divided by, goes with unit = "patient"'
+            )
+        if self.largest_hospital is not None and self.unit == "hospital":
+            raise ValueError('largest_hospital goes with unit = "patient"')
+        return self
+
+
 class SimulationSettings(Settings):
     """Its presence marks a study whose data may be pooled for baselines and whose updates may be shown."""
 
-    baselines: list[Literal["plaintext", "float", "pooled", "local"]] = Field(
-        ["plaintext", "float", "pooled", "local"], description="comparisons to run after the training"
+    baselines: list[Literal["plaintext", "float", "pooled", "local"]] | None = Field(
+        None, description="comparisons to run after the training (default: all four; none under privacy)"
     )
     pooled_epochs: int | None = Field(
         None,
@@ -248,6 +372,7 @@ class StudySettings(Settings):
     training: TrainingSettings
     server: ServerSettings = ServerSettings()
     aggregation: AggregationSettings = AggregationSettings()
+    privacy: PrivacySettings | None = None
     simulation: SimulationSettings | None = None
 
     @model_validator(mode="after")
@@ -256,4 +381,48 @@ class StudySettings(Settings):
             raise ValueError(
                 "consortium.hospitals makes members up: add a [simulation] table, or name a consortium file"
             )
+        if self.privacy is not None:
+            self._private(self.privacy)
         return self
+
+    @property
+    def baselines(self) -> list[str]:
+        """The comparisons that a simulation makes."""
+        if self.simulation is None:
+            return []
+        if self.simulation.baselines is not None:
+            return list(self.simulation.baselines)
+        return [] if self.privacy is not None else ["plaintext", "float", "pooled", "local"]
+
+    @property
+    def checks_norms(self) -> str | None:
+        """The setting by which the committee checks norms, for which it needs a dealer; None if it checks none."""
+        if self.aggregation.norm_bound is not None:
+            return "aggregation.norm_bound"
+        return "privacy.check_norms" if self.privacy is not None and self.privacy.check_norms else None
+
+    def _private(self, privacy: PrivacySettings) -> None:
+        """What would leave the promise of privacy, or do nothing beside it."""
+        if self.data.standardise not in ("none", "public"):
+            raise ValueError(
+                'under privacy, data.standardise must be "none" or "public": sums of records leak'
+            )
+        if self.aggregation.norm_bound is not None:
+            raise ValueError("under privacy, norms follow from privacy.clip: set privacy.check_norms instead")
+        if self.model.batch_norm:
+            raise ValueError("under privacy, model.batch_norm must be off: it mixes patients' records")
+        if set(self.baselines) & {"plaintext", "float"}:
+            raise ValueError(
+                "under privacy no sum without noise may exist: leave plaintext and float out of simulation.baselines"
+            )
+        training = self.training
+        if privacy.unit == "patient" and (
+            training.local_epochs != 1
+            or training.optimizer != "sgd"
+            or training.momentum
+            or training.weight_decay
+        ):
+            raise ValueError(
+                'with unit = "patient" a round is one step over all hospitals: leave training.local_epochs, '
+                "optimizer, momentum and weight_decay out, and set the server's momentum"
+            )

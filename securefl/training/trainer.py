@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from securefl.data import HospitalData, Records, standardise
 from securefl.models import Layout, build_model
 from securefl.study.schema import StudySettings
-from securefl.training.local import round_seed, schedule_factor, train
+from securefl.training.local import round_seed, train
+from securefl.training.schedule import schedule_factor
 
 Vector = NDArray[np.float64]
 
@@ -85,11 +86,12 @@ def clipped(update: Vector, bound: float | None) -> Vector:
 def scaled(records: Records, total: Vector, settings: StudySettings) -> Records:
     """Records with standardised inputs, by the opened statistics."""
     mode = settings.data.standardise
-    scaling = standardise.scaling(total, mode, records.features.shape[1:])
+    shape = records.features.shape[1:]
+    scaling = standardise.public_scaling(settings.data, shape) or standardise.scaling(total, mode, shape)
     return records if scaling is None else standardise.apply(scaling, records)
 
 
 def statistics_size(shape: tuple[int, ...], mode: str) -> int:
     """Elements of the statistics vector: the count, then a sum and a sum of squares for each scaled feature."""
-    scaled_features = {"none": 0, "features": shape[0], "channels": shape[0]}[mode]
+    scaled_features = {"none": 0, "public": 0, "features": shape[0], "channels": shape[0]}[mode]
     return 1 + 2 * scaled_features

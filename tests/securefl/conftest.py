@@ -18,6 +18,7 @@ import pytest
 
 from protocols.contribution import open_share, share_context
 from protocols.envelope import OVERHEAD_BYTES
+from protocols.noise import noisy
 from protocols.sharing import add_share
 from securefl import consortium as members
 from securefl import running
@@ -26,6 +27,7 @@ from securefl.data import load_all
 from securefl.engines import exhibits
 from securefl.engines.link import Reply
 from securefl.errors import EngineError
+from securefl.privacy import PrivacyLedger, dataset_name, read_budgets
 from securefl.roles.coordinator import CoordinatorMachine
 from securefl.roles.effects import (
     AddShares,
@@ -62,9 +64,11 @@ from securefl.roles.messages import (
 )
 from securefl.roles.party import PartyMachine
 from securefl.roles.replica import Replica
+from securefl.roles.spending import Spending
 from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
 from securefl.study import Study
+from securefl.training.private import PrivateTrainer
 from securefl.training.trainer import Trainer
 
 Hospitals = Mapping[int, set[str]]
@@ -114,6 +118,24 @@ class ScriptedTrainer(Trainer):
         return found
 
 
+class Recorded:
+    """A private trainer that leaves its updates in the folder ``updates``, for the test to look at.."""
+
+    def __init__(self, trainer: PrivateTrainer, run: RunFolder, name: str) -> None:
+        self._trainer, self._run, self._name = trainer, run, name
+        self.layout = trainer.layout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+    def update(self, model: np.ndarray, round_: int) -> np.ndarray:
+        found = self._trainer.update(model, round_)
+        folder = self._run.path / "updates"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"{self._name}-{round_}.npy", found, allow_pickle=False)
+        return found
+
+
 class InOneProcess:
     """The local engine's place: see the module."""
 
@@ -127,13 +149,23 @@ class InOneProcess:
         data = load_all(settings.data, study.folder, names, settings.seed)
         self._hospitals: dict[str, Answering] = {}
         for name in names:
-            trainer = ScriptedTrainer(script, run, terms, settings, study.folder, name, data[name])
+            trainer: Any
+            spending, ledger = None, Store(run.privacy / name / "ledger")
+            if terms.private is None:
+                trainer = ScriptedTrainer(script, run, terms, settings, study.folder, name, data[name])
+            else:
+                bits = terms.private.encoding.fraction_bits
+                trainer = Recorded(PrivateTrainer(settings, study.folder, name, data[name], bits), run, name)
+                budgets = read_budgets(run.privacy / name / "budget.toml")
+                account = dataset_name(settings.data, None)
+                budget = budgets.of(account) if budgets else None
+                spending = Spending(PrivacyLedger(account, ledger, budget), terms.private)
             store = Store(run.homes / name)
             machine = HospitalMachine(
                 name, terms, keys[name].signing, keys[name].sealing, trainer, settings.server,
-                trainer.layout.trainable_size, store,
+                trainer.layout.trainable_size, store, spending,
             )  # fmt: skip
-            self._hospitals[name] = Answering(machine, store)
+            self._hospitals[name] = Answering(machine, store, ledger=ledger)
         self._stores = {name: Store(run.homes / name) for name in terms.parties}
         self._ledgers = {name: Store(run.homes / name / "ledger") for name in terms.parties}
         self._parties = {
@@ -293,7 +325,12 @@ class InOneProcess:
         return dict.fromkeys(jobs, SumOpened(lie(total).astype(total.dtype).tobytes()))
 
     def _sum(self, party: str, job: AddShares) -> np.ndarray:
-        return np.sum([self._share(party, job, hospital) for hospital in job.parts], axis=0)
+        total = np.sum([self._share(party, job, hospital) for hospital in job.parts], axis=0)
+        return (
+            noisy(total.astype(f"<u{job.context.width // 8}"), job.noise_variance)
+            if job.noise_variance
+            else total
+        )
 
     def _share(self, party: str, job: AddShares | CheckNorms, hospital: str) -> np.ndarray:
         context = job.context

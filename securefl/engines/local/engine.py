@@ -63,7 +63,7 @@ class LocalEngine:
         self._timer_count = itertools.count()
         self._finished: Finished | None = None
         durable.private_folder(run.logs)
-        deals = self._terms.norm_bound is not None
+        deals = self._terms.checks_norms
         ports = free_ports(len(self._terms.parties) + deals, base_port)
         self._sockets = Path(tempfile.mkdtemp(prefix="securefl-"))
         addresses = [f"127.0.0.1:{port}" for port in ports]
@@ -97,6 +97,11 @@ class LocalEngine:
         """Where the members' private keys lie: beside the consortium file."""
         file = self._study.settings.consortium.file
         return (self._study.folder / file).parent / "keys" if file else self._run.keys
+
+    def privacy_folder(self) -> Path:
+        """What hospitals keep over all studies: beside the consortium file; a simulation's in its run."""
+        file = self._study.settings.consortium.file
+        return (self._study.folder / file).parent / "privacy" if file else self._run.privacy
 
     def _party(self, name: str, address: str, addresses: list[str]) -> Child:
         socket = self._sockets / f"{name}.sock"
@@ -137,6 +142,8 @@ class LocalEngine:
             *self._common(self._run.homes, socket),
             "--clear",
             str(self._run.clear),
+            "--privacy",
+            str(self.privacy_folder()),
         ]
         return Child(name, arguments, socket, self._run.logs / f"{name}.log")
 

@@ -239,7 +239,7 @@ def test_the_rings_of_32_and_64_bits_carry_the_check_of_every_size(theatre, widt
     for size in (1, 160, 161, 10**6, 10**9):
         assert terms.norm_check(UPDATE, size).bound <= largest_bound(width, size)
     # One seed is expanded to so many random bits and no more.
-    with pytest.raises(StudyError, match=r"norm_bound cannot be checked\. .*take a smaller model"):
+    with pytest.raises(StudyError, match=r"norm bound cannot be checked\. .*take a smaller model"):
         terms.norm_check(UPDATE, MAX_SIZE)
     refused("other-encoding", terms.check_context, context_of(terms, size=MAX_SIZE))
 
@@ -250,7 +250,7 @@ def test_a_ring_of_16_bits_carries_the_check_of_small_models_only(theatre):
     assert terms.integer_norm_bound(10**6) == 757
     assert terms.norm_check(UPDATE, 10**6).bound == 757
     assert largest_bound(16, MAX_SIZE) == 865
-    with pytest.raises(StudyError, match=r"norm_bound cannot be checked\. .*take a ring of 32 bits"):
+    with pytest.raises(StudyError, match=r"norm bound cannot be checked\. .*take a ring of 32 bits"):
         terms.norm_check(UPDATE, 2 * 10**6)
     terms.check_context(context_of(terms, size=10**6))
     line = refused("other-encoding", terms.check_context, context_of(terms, size=2 * 10**6))

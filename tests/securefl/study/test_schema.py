@@ -143,7 +143,7 @@ def test_every_number_has_a_meaning_and_no_model_takes_unknown_keys():
                 assert field.description, f"{model.__name__}.{name}"
 
     walk(StudySettings)
-    assert len(seen) == 12
+    assert len(seen) == 15
 
 
 @pytest.mark.parametrize("value", [2.5, "3", True, -math.inf])

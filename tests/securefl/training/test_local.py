@@ -9,7 +9,8 @@ from torch import nn
 
 from securefl.data import Records
 from securefl.study.schema import Schedule, TrainingSettings
-from securefl.training.local import round_seed, schedule_factor, train
+from securefl.training.local import round_seed, train
+from securefl.training.schedule import schedule_factor
 
 
 def records(count=40, features=3, classes=3, seed=0):
