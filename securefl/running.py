@@ -32,7 +32,7 @@ from securefl.roles.terms import Terms
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study
 from securefl.study_check import members_of
-from securefl.summary import Summary, summarise
+from securefl.summary import Summary, diagnosis, privacy, summarise
 from securefl.training.determinism import ENVIRONMENT, fingerprint, single_thread
 from securefl.watch import Line, Watch, mended
 from securefl.world import World
@@ -127,7 +127,11 @@ def run(
         if finished:
             shutil.rmtree(folder.clear, ignore_errors=True)
             _compare(folder, study, progress)
-            summary = summarise(folder, study, terms, world.layout.size)
+            summary = {
+                **summarise(folder, study, terms, world.layout.size),
+                **diagnosis(world, replica),
+                **privacy(folder, terms, world.layout.size),
+            }
             durable.write(folder.summary_file, json.dumps(summary, indent=2).encode(), mode=0o644)
         result = _result(folder, world, replica, finished, summary)
         result.report()

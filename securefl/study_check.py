@@ -72,7 +72,8 @@ def _privacy_lines(terms: Terms, size: int) -> list[str]:
     private, s = terms.private, terms.private.settings
     table = epsilon_table(private.mechanism(size), private.attempts, s.delta, private.refusal_delta)
     return [
-        f"Privacy of each {s.unit}: noise multiplier {private.multiplier:g}, {private.attempts} attempts, delta {s.delta:g}",
+        f"Privacy of each {s.unit}: noise multiplier {private.multiplier:g}, {private.attempts} attempts, "
+        f"delta {s.delta:g}",
         *(
             f"  epsilon {epsilon.pld:.3f} (by RDP {epsilon.rdp:.3f}) if {colluders} parties collude"
             + (", the number the study allows for" if colluders == s.colluding_parties else "")

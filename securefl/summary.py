@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+from securefl.data import Records
+from securefl.roles.replica import Replica
 from securefl.roles.terms import UPDATE, Terms
 from securefl.run_folder import RunFolder
 from securefl.study import Study
+from securefl.training.trainer import scaled
+from securefl.world import World
 
 Summary = dict[str, Any]
 FLOAT32_BYTES = 4
@@ -45,6 +50,53 @@ def summarise(run: RunFolder, study: Study, terms: Terms, parameters: int) -> Su
         "width": terms.encoding(UPDATE).width,
         "model": model,
         "study": info["study"],
+    }
+
+
+def diagnosis(world: World, replica: Replica) -> Summary:
+    """AUC and sensitivity of the final model on held-out records, over all hospitals and at each; tasks of two classes.
+
+    Sensitivity is at a specificity of at least 90 %. Empty for other tasks, and outside a simulation.
+    """
+    if world.classes != 2 or world.test is None:
+        return {}
+    # Late: scikit-learn takes a second to import.
+    from securefl.training.metrics import binary_metrics, scores
+
+    world.layout.load(world.model, replica.state.model)
+
+    def figures(records: Records) -> dict[str, Any]:
+        seen = scaled(records, replica.statistics, world.study.settings)
+        return asdict(binary_metrics(scores(world.model, seen), records.labels, records.patients))
+
+    whole = figures(world.test)
+    return {
+        "auc": whole["auc"],
+        "auc_error": whole["auc_error"],
+        "sensitivity": whole["sensitivity"],
+        "diagnosis": {"all": whole, **{h: figures(data.test) for h, data in world.data.items()}},
+    }
+
+
+def privacy(run: RunFolder, terms: Terms, size: int) -> Summary:
+    """What was spent, by every number of colluding parties; empty for a study without privacy."""
+    if terms.private is None:
+        return {}
+    from securefl.privacy import epsilon_table
+
+    s, mechanism = terms.private.settings, terms.private.mechanism(size)
+    attempts = sum(signed.outcome.context.attempt for signed in run.outcomes()[1:])
+    table = epsilon_table(mechanism, attempts, s.delta, terms.private.refusal_delta)
+    spent = {str(c): {"pld": e.pld, "rdp": e.rdp} for c, e in table}
+    return {
+        "privacy": {
+            "unit": s.unit,
+            "delta": s.delta,
+            "attempts": attempts,
+            "noise_multiplier": terms.private.multiplier,
+            "colluding_parties": s.colluding_parties,
+            "epsilon": spent,
+        }
     }
 
 

@@ -280,8 +280,8 @@ class AuditReport:
         verdict = "above the claim: the mechanism does not keep it" if r.refuted else "not above the claim"
         return (
             f"With {r.canaries} canary patients in one training of {r.rounds} rounds, {r.correct} of {r.guesses} "
-            f"guesses were right: epsilon is at least {r.lower_bound:.3g} ({r.confidence:.0%} confidence, delta {r.delta:g}), "
-            f"claimed {r.claimed_epsilon:.3g}; {verdict}."
+            f"guesses were right: epsilon is at least {r.lower_bound:.3g} ({r.confidence:.0%} confidence, "
+            f"delta {r.delta:g}), claimed {r.claimed_epsilon:.3g}; {verdict}."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class MembershipResult:
 
 
 def confidences(model: nn.Module, records: Records) -> tuple[Floats, Floats]:
-    """Each patient's mean confidence log(p / (1 - p)) in the true label, and mean cross entropy; float64 (patients,)."""
+    """Each patient's mean confidence log(p / (1 - p)) in the true label, and mean loss in nats: float64 (patients,)."""
     import torch
 
     features, labels = torch.from_numpy(records.features), torch.from_numpy(records.labels)

@@ -133,8 +133,8 @@ def _split(
     )
     if len({*sick[kept].tolist()}) < CLASSES or len({*sick[held].tolist()}) < CLASSES:
         raise DataError(
-            f"mri-lesions: of the {len(sick)} patients of {name}, data.test_fraction = {test_fraction} leaves none with "
-            "or none without a synthetic lesion to train on or to test on; give more patients or another fraction."
+            f"mri-lesions: of the {len(sick)} patients of {name}, data.test_fraction = {test_fraction} leaves none "
+            "with or none without a synthetic lesion to train on or to test on; give more patients or another fraction."
         )
     everyone = _scanned(template, position, seed, sick, slices)
     records = Records(everyone.images, everyone.labels, everyone.patients)

@@ -154,7 +154,7 @@ class HospitalNode:
 
     def _data(self, hospital: str) -> HospitalData:
         settings, folder, names = self._study.settings, self._study.folder, list(self._terms.hospitals)
-        if not self._study.simulation:
+        if not self._study.simulation or settings.data.source == "mri-lesions":
             return load_hospital(settings.data, folder, hospital, names, settings.seed)
         if not self._all:
             self._all = load_all(settings.data, folder, names, settings.seed)

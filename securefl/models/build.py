@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from securefl.data.user_module import load_function
 from securefl.errors import ModelError
+from securefl.models.filtered_cnn import filtered_cnn
 from securefl.models.private_cnn import small_cnn
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def build_model(
             model = cnn(shape, classes, settings.channels, settings.dropout, settings.batch_norm)
         elif settings.kind == "private-cnn":
             model = small_cnn(shape, classes, settings.channels)
+        elif settings.kind == "filtered-cnn":
+            model = filtered_cnn(shape, classes, settings.channels)
         elif settings.kind == "resnet18":
             # Late: torchvision takes a second to import.
             from securefl.models.resnet import resnet18

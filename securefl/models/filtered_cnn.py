@@ -1,10 +1,10 @@
 """A network for strong privacy: fixed public filters first, so that a few hundred weights are left to learn.
 
 The noise that privacy needs grows with the number of weights, and with few patients it drowns what thousands of them
-would learn. Features that come from public knowledge cost no privacy (Tramer and Boneh, ICLR 2021, section 3). Here they
-are differences of Gaussians, which answer to spots brighter or darker than what is round them, at four sizes, and the
-difference between an image and its mirror image at three, for heads are nearly symmetric. Pixels of exactly 0 count as
-background: smoothing does not mix them in.
+would learn. Features that come from public knowledge cost no privacy (Tramer and Boneh, ICLR 2021, section 3). Here
+they are differences of Gaussians, which answer to spots brighter or darker than what is round them, at four sizes, and
+the difference between an image and its mirror image at three, for heads are nearly symmetric. Pixels of exactly 0 count
+as background: smoothing does not mix them in.
 """
 
 from __future__ import annotations

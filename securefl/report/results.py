@@ -35,13 +35,37 @@ def accuracy_rows(summary: Mapping[str, Any]) -> list[Row]:
     rows = []
     for key, (name, meaning) in _ACCURACIES.items():
         value, difference = summary.get(key), ""
+        if value is None and key != "accuracy" and summary.get("privacy"):
+            continue  # under privacy there are none by default: ``securefl compare`` makes fairer ones
         if key != "accuracy" and value is not None and summary.get("accuracy") is not None:
             difference = _points(value - summary["accuracy"])
         if key == "accuracy_plaintext" and summary.get("plaintext_identical") is not None:
             identical = summary["plaintext_identical"]
             meaning = "The same model, bit for bit." if identical else "NOT the same model: look into it."
         rows.append(Row(key, name, "not run" if value is None else f"{value:.4f}", difference, meaning))
+    return [*rows, *_diagnosis_rows(summary), *_privacy_rows(summary)]
+
+
+def _diagnosis_rows(summary: Mapping[str, Any]) -> list[Row]:
+    found: Mapping[str, Mapping[str, Any]] = summary.get("diagnosis") or {}
+    rows = []
+    for name, figures in found.items():
+        if figures["auc"] is None:
+            continue
+        error = "" if figures["auc_error"] is None else f" ± {figures['auc_error']:.3f}"
+        sensitivity = f"Sensitivity {figures['sensitivity']:.0%} at {figures['specificity']:.0%} specificity."
+        of = "AUC" if name == "all" else f"AUC at {name}"
+        rows.append(Row(f"auc-{name}", of, f"{figures['auc']:.4f}{error}", "", sensitivity))
     return rows
+
+
+def _privacy_rows(summary: Mapping[str, Any]) -> list[Row]:
+    spent = summary.get("privacy")
+    if not spent:
+        return []
+    epsilon = spent["epsilon"][str(spent["colluding_parties"])]["pld"]
+    meaning = f"For each {spent['unit']}, at delta {spent['delta']:g}, if {spent['colluding_parties']} parties collude."
+    return [Row("privacy", "epsilon", f"{epsilon:.3f}", "", meaning)]
 
 
 def aggregate_rows(summary: Mapping[str, Any]) -> list[Row]:

@@ -213,12 +213,12 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """The model that the hospitals train."""
 
-    kind: Literal["logistic", "mlp", "cnn", "private-cnn", "resnet18", "module"]
+    kind: Literal["logistic", "mlp", "cnn", "private-cnn", "filtered-cnn", "resnet18", "module"]
     hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [64], description="mlp: units of the hidden layers"
     )
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        [16, 32], description="cnn and private-cnn: channels of the blocks"
+        [16, 32], description="cnn, private-cnn and filtered-cnn: channels of the blocks"
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="mlp and cnn: dropout probability before the last layer"
