@@ -92,8 +92,8 @@ def load_template() -> Template:
 
 def grid(heights: Sequence[float] | Field) -> tuple[Field, Field, Field]:
     """The axes of a stack of slices, in mm: heights (slices,), front to back (SIZE,), left to right (SIZE,)."""
-    steps = (np.arange(SIZE) - (SIZE - 1) / 2) * PIXEL
-    return np.asarray(heights, dtype=np.float64), CENTRE[1] - steps, CENTRE[0] + steps
+    steps: Field = np.asarray((np.arange(SIZE) - (SIZE - 1) / 2) * PIXEL, dtype=np.float64)
+    return np.asarray(heights, dtype=np.float64), steps * -1 + CENTRE[1], steps + CENTRE[0]
 
 
 def individual(random: np.random.Generator, template: Template, heights: Field) -> Slices:

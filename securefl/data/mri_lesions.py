@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from securefl.data.mri_anatomy import SIZE, Slices, Template, individual, load_template
+from securefl.data.mri_field import Field
 from securefl.data.mri_growth import Lesion, draw, grow
 from securefl.data.mri_scanner import RECIPES, Scanner, installed, scan, standardised
 from securefl.data.partition import generator, held_out
@@ -163,7 +164,7 @@ def _scanned(
     return Examples(
         np.concatenate(images),
         where,
-        where.any(axis=(1, 2)).astype(np.int64),
+        np.asarray(where.any(axis=(1, 2)), dtype=np.int64),
         np.repeat(np.arange(len(sick)), slices),
     )
 
@@ -172,7 +173,9 @@ def _patient(
     random: np.random.Generator, template: Template, scanner: Scanner, ill: bool, slices: int
 ) -> tuple[Features, npt.NDArray[np.bool_]]:
     """One patient's standardised slices and where in them the lesion is."""
-    heights = random.uniform(*LOWEST) + SPACING * np.arange(slices + SPARE)
+    heights: Field = np.asarray(
+        random.uniform(*LOWEST) + SPACING * np.arange(slices + SPARE), dtype=np.float64
+    )
     brain = individual(random, template, heights)
     # Drawn for everyone, so that a patient with and without the lesion is otherwise the same.
     order = random.permutation(len(heights))

@@ -6,7 +6,10 @@ message to the next (records and the built model are only kept as a cache).
 
 from __future__ import annotations
 
+import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 from protocols.errors import EncodingError
 from protocols.ring import signed
 from securefl import consortium as members
-from securefl import plaintext
+from securefl import durable, plaintext
 from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
 from securefl.engines.link import LinkServer, Reply
@@ -97,6 +100,21 @@ class HospitalNode:
         """One step of one hospital."""
         if hospital not in self._terms.hospitals:
             raise ConsortiumError(f"{hospital} is not a hospital of this consortium.")
+        with self._alone(hospital):
+            return self._step(hospital, message)
+
+    @contextmanager
+    def _alone(self, hospital: str) -> Iterator[None]:
+        """Keep other processes, of other studies, from charging the hospital's ledger at the same time."""
+        folder = self._places.privacy
+        if self._terms.private is None or folder is None:
+            yield
+            return
+        with (durable.private_folder(folder / hospital) / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _step(self, hospital: str, message: bytes) -> Reply:
         started = time.perf_counter()
         trainer = TimedTrainer(self._trainer(hospital))
         keys = self._keys_of(hospital)

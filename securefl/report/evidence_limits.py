@@ -35,6 +35,7 @@ ALWAYS = (
 )
 WITH_NORMS = ("norms-are-bounded", "offenders-are-named", "dealer-sees-no-data")
 WITH_SUMS = ("wrong-sums-are-noticed",)
+WITH_PRIVACY = ("noise-in-every-sum", "one-patient-is-bounded", "draws-are-secret", "budget-over-all-studies")
 WITHOUT_NOISE = ("no-count-difference", "exact-sum", "model-is-determined", "crashes-cost-nothing")
 
 
@@ -126,7 +127,7 @@ def guaranteed(evidence: Evidence, spent: Spent) -> list[Statement]:
     ids = [
         *ALWAYS,
         # Noise does not repeat, and under privacy the check of norms has a bound of its own.
-        *(WITHOUT_NOISE if terms.private is None else ()),
+        *(WITHOUT_NOISE if terms.private is None else WITH_PRIVACY),
         *(id_ for id_ in norms if terms.private is None or id_ != "norms-are-bounded"),
         *(WITH_SUMS if terms.checks_sums else ()),
     ]

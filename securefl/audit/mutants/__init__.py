@@ -10,6 +10,7 @@ from securefl.audit.mutants import (
     messages,
     norms,
     openings,
+    privacy,
     receipts,
     seizure,
     sums,
@@ -21,7 +22,8 @@ from securefl.audit.registry import Mutant
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
-        masks, zero_shares, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic, channels, messages
+        masks, zero_shares, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic, channels, messages,
+        privacy,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

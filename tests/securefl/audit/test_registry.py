@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from securefl.audit import claims_runs, claims_secrecy, claims_sums, mutants
+from securefl.audit import claims_privacy, claims_runs, claims_secrecy, claims_sums, mutants
 from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS
 from securefl.audit.registry import Claim, Finding, Mutant, try_mutant
@@ -20,7 +20,7 @@ from securefl.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LISTED = (*claims_secrecy.SECRECY, *claims_sums.SUMS, *claims_runs.RUNS)
+LISTED = (*claims_secrecy.SECRECY, *claims_sums.SUMS, *claims_runs.RUNS, *claims_privacy.PRIVACY)
 
 
 def resolve(dotted):

@@ -18,6 +18,7 @@ from securefl.report.evidence_law import provisions
 from securefl.report.evidence_limits import (
     ALWAYS,
     WITH_NORMS,
+    WITH_PRIVACY,
     WITH_SUMS,
     WITHOUT_NOISE,
     guaranteed,
@@ -120,7 +121,7 @@ def test_what_is_said_of_the_model_and_the_sums_follows_the_study(finished: RunF
 
 
 def test_every_claim_of_the_registry_is_considered() -> None:
-    considered = [*ALWAYS, *WITH_NORMS, *WITH_SUMS, *WITHOUT_NOISE]
+    considered = [*ALWAYS, *WITH_NORMS, *WITH_SUMS, *WITHOUT_NOISE, *WITH_PRIVACY]
     assert len(set(considered)) == len(considered)
     assert set(considered) <= set(CLAIMS)
 
