@@ -119,6 +119,9 @@ def run_inversion(
 def published_network(shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network of Zhu, Liu and Han 2019, section 4.1, on images (C, H, W): LeNet with strides in place of pooling,
     sigmoids in place of rectifiers, and weights uniform from -1/2 to 1/2, always the same.
+
+    Not so the last layer, which has torch's own smaller ones: on images larger than the paper's the scores would be so
+    far apart that the right class has probability 1 and the gradient is rounded to nothing.
     """
     channels, height, width = shape
     flat = 12 * math.ceil(height / 4) * math.ceil(width / 4)
@@ -134,7 +137,7 @@ def published_network(shape: tuple[int, ...], classes: int) -> nn.Module:
             nn.Flatten(),
             nn.Linear(flat, classes),
         )
-        for parameter in network.parameters():
+        for parameter in list(network.parameters())[:-2]:
             nn.init.uniform_(parameter, -0.5, 0.5)
     return network
 
