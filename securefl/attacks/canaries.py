@@ -45,6 +45,8 @@ _REFRESHES = 10
 """How often in a training, at most: the models of neighbouring rounds hardly differ."""
 KnownDraws = Callable[[int], Indices]
 """What an attacker who can predict the sampling knows: a round to the positions that are drawn in it."""
+CANARIES = 300
+"""Made-up patients of an audit, where the model has so many parameters."""
 
 
 def p_value(m: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
@@ -292,12 +294,12 @@ class AuditReport:
         }  # fmt: skip
 
 
-def run_canaries(run: Path, canaries: int) -> AuditReport:
+def run_canaries(run: Path, canaries: int | None = None) -> AuditReport:
     """Train once more by the study's settings, in this process and with canaries, and bound epsilon from below.
 
     Args:
         run: folder of a simulation's run, private by patient.
-        canaries: m, from 8 to the model's number of parameters.
+        canaries: m, from 8 to the model's number of parameters; by default ``CANARIES``, or as many as there may be.
 
     Raises:
         RunError: no run, no simulation, or nothing is claimed for a patient.
@@ -322,7 +324,7 @@ def run_canaries(run: Path, canaries: int) -> AuditReport:
         world.model,
         records,
         plan_of(world),
-        canaries=canaries,
+        canaries=min(CANARIES, world.layout.trainable_size) if canaries is None else canaries,
         claimed_epsilon=claimed,
         delta=delta,
     )

@@ -11,8 +11,6 @@ import typer
 
 from securefl.errors import RunError, StudyError
 
-Kind = Literal["inversion", "membership", "canaries"]
-
 
 def attack(
     run_path: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a simulation's run.")],
@@ -24,7 +22,12 @@ def attack(
     ] = None,
     targets: Annotated[int, typer.Option(min=2, max=1000, help="inversion: patients.")] = 8,
     shadows: Annotated[int, typer.Option(min=0, max=1000, help="membership: shadow models for LiRA.")] = 16,
-    canaries: Annotated[int, typer.Option(min=8, max=10**6, help="canaries: made-up patients.")] = 300,
+    canaries: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=10**6, help="canaries: made-up patients (default: 300, or as many as fit the model)."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the attacks' own choices.")] = 0,
 ) -> None:
     """Attack a simulation for real; results go to RUN/attacks and into the evidence."""
@@ -158,7 +161,7 @@ def _membership(run: Path, shadows: int, seed: int) -> tuple[Any, dict[str, byte
     return report.to_json(), {"membership.png": report.picture()}, [*found, *report.notes]
 
 
-def _canaries(run: Path, canaries: int) -> tuple[Any, dict[str, bytes], list[str]]:
+def _canaries(run: Path, canaries: int | None) -> tuple[Any, dict[str, bytes], list[str]]:
     from securefl.attacks.canaries import run_canaries
 
     report = run_canaries(run, canaries)

@@ -34,7 +34,12 @@ def record():
 
 @pytest.fixture
 def small():
-    return published_network(SHAPE, CLASSES)
+    """With the paper's last layer too, as these images are no larger than the paper's."""
+    network = published_network(SHAPE, CLASSES)
+    draw = torch.Generator().manual_seed(1)
+    for parameter in list(network.parameters())[-2:]:
+        nn.init.uniform_(parameter, -0.5, 0.5, generator=draw)
+    return network
 
 
 def like(found, record):
@@ -112,7 +117,7 @@ def test_a_search_begins_where_it_is_told(small, record):
 def test_the_best_of_several_searches_counts(small, record):
     gradient = gradient_of(small, *record)
     losses = [
-        invert(small, gradient, SHAPE, CLASSES, "cosine", iterations=20, restarts=n).loss
+        invert(small, gradient, SHAPE, CLASSES, "cosine", iterations=20, restarts=n, seed=1).loss
         for n in (1, 2, 3, 4)
     ]
     assert losses == sorted(losses, reverse=True)
