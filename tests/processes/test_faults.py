@@ -77,6 +77,7 @@ def test_a_stopped_hospital_process_is_waited_for(
     assert all(line["absent"] == {} for line in RunFolder(out).history())
 
 
+@pytest.mark.slow
 def test_a_party_that_does_not_come_back_ends_the_run_and_a_mended_one_finishes_it(
     undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_party_that_does_not_come_back_ends_the_run_and_a_mended_one_finishes_
     check_opened_once(out)
 
 
+@pytest.mark.slow
 def test_a_smaller_committee_goes_on_where_the_study_allows_it(
     undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:

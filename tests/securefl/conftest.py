@@ -150,10 +150,11 @@ class InOneProcess:
         self._hospitals: dict[str, Answering] = {}
         for name in names:
             trainer: Any
-            spending, ledger = None, Store(run.privacy / name / "ledger")
+            spending, ledger = None, None
             if terms.private is None:
                 trainer = ScriptedTrainer(script, run, terms, settings, study.folder, name, data[name])
             else:
+                ledger = Store(run.privacy / name / "ledger")
                 bits = terms.private.encoding.fraction_bits
                 trainer = Recorded(PrivateTrainer(settings, study.folder, name, data[name], bits), run, name)
                 budgets = read_budgets(run.privacy / name / "budget.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from functools import cache
+from itertools import count
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import protocols.chain
 import protocols.committee
 import protocols.contribution
 import protocols.integrity
+import protocols.noise
 import protocols.projection
 import protocols.sharing
 import securefl.roles.hospital
@@ -25,9 +27,10 @@ from protocols.mesh import in_process_meshes
 from protocols.prg import Stream
 from protocols.ring import Encoding
 from protocols.zero_sharing import PairwiseKeys
-from securefl.audit.mutants import MUTANTS, channels, masks, openings, sums
+from securefl.audit.mutants import MUTANTS, channels, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
 from securefl.cli import main
+from securefl.privacy import PrivacyLedger
 from securefl.roles.effects import Keep
 from securefl.roles.messages import read_message
 from securefl.roles.party import PartyMachine
@@ -206,6 +209,27 @@ def malformed_messages_let_through(patch):
     patch(securefl.roles.host, "read_message", read)
 
 
+def no_noise(patch):
+    patch(protocols.noise, "discrete_gaussian", lambda size, _variance: np.zeros(size, dtype=np.int64))
+
+
+def rounding_after_the_clip(patch):
+    def rounded(gradient, clip_units, fraction_bits):
+        scaled = np.ldexp(np.minimum(gradient, 1e9), fraction_bits)
+        return np.rint(scaled * min(1.0, clip_units / float(np.linalg.norm(scaled)))).astype(np.int64)
+
+    patch(privacy, "bounded_rounding", rounded)
+
+
+def draws_by_the_seed(patch):
+    rounds = count()
+    patch(privacy, "poisson_sample", lambda _units, _rate: np.array(sorted(privacy._seeded(next(rounds)))))
+
+
+def nobody_looks_at_the_budget(patch):
+    patch(PrivacyLedger, "check", lambda *_arguments: None)
+
+
 REMOVED = {
     "short-seed": [short_seeds],
     "masks-from-torch": [seeds_from_torch],
@@ -235,6 +259,10 @@ REMOVED = {
     "wait-without-end": [a_late_deadline],
     "rank-by-word": [an_impostor_with_the_real_key],
     "messages-on-trust": [malformed_messages_let_through],
+    "noise-forgotten": [no_noise],
+    "clip-then-round": [rounding_after_the_clip],
+    "draws-from-the-seed": [draws_by_the_seed],
+    "ledger-of-a-run": [nobody_looks_at_the_budget],
 }
 
 
