@@ -28,6 +28,7 @@ from torch import nn
 from securefl.data import Records
 from securefl.data.records import Indices
 from securefl.models import Layout
+from securefl.models.fixed import past_front
 from securefl.study.schema import ServerSettings
 from securefl.training.server import ServerState, Vector
 
@@ -223,7 +224,8 @@ def train_plain(
 
     sample = honest().sample
     working, groups = copy.deepcopy(model).train(), records.patient_groups()
-    features, labels = torch.from_numpy(records.features), torch.from_numpy(records.labels)
+    rest, seen = past_front(working, records)
+    features, labels = torch.from_numpy(seen.features), torch.from_numpy(seen.labels)
     # A patient's loss is the mean over the patient's records, and every patient counts alike.
     weights = torch.empty(len(records))
     for group in groups:
@@ -238,7 +240,7 @@ def train_plain(
         if len(drawn):
             positions = torch.from_numpy(np.concatenate([groups[i] for i in drawn]))
             for batch in positions.split(_BATCH):
-                losses = cross_entropy(working(features[batch]), labels[batch], reduction="none")
+                losses = cross_entropy(rest(features[batch]), labels[batch], reduction="none")
                 step[: layout.trainable_size] += flat_gradient((losses * weights[batch]).sum(), parameters)
         step *= -learning_rate_schedule(round_) / denominator
         state = state.step(step, layout.trainable_size, server)

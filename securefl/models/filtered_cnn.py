@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from securefl.errors import ModelError
+from securefl.models.fixed import FixedFront
 from securefl.models.private_cnn import MeanAndMax
 
 WIDTHS = (0.8, 1.4, 2.4, 4.0, 6.5)
@@ -26,7 +27,7 @@ FEATURES = len(WIDTHS) - 1 + len(MIRRORED)
 SMALLEST = 8
 
 
-class PublicFilters(nn.Module):
+class PublicFilters(FixedFront):
     """From images (n, C, H, W) to (n, 7C, H/2, W/2), rounded up; it has no weights and nothing to average."""
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy
 
 from securefl.data import Records
 from securefl.data.records import Indices
+from securefl.models.fixed import after_front, through_front
 
 Vector = NDArray[np.float64]
 
@@ -45,11 +46,13 @@ class PatientGradients:
     """
 
     def __init__(self, model: nn.Module, records: Records, batch_size: int) -> None:
-        self._model = model
+        self._model, self._rest = model, after_front(model)
         self._features = torch.from_numpy(records.features)
         self._labels = torch.from_numpy(records.labels)
         self._groups = records.patient_groups()
         self._batch_size = batch_size
+        # What a fixed front makes of a patient's records, once the patient was drawn.
+        self._seen: dict[int, torch.Tensor] = {}
         # In the order of Layout: parameters in the module's own order, each once.
         self._parameters = list(model.parameters())
 
@@ -65,30 +68,41 @@ class PatientGradients:
         patient; the global generator is restored afterwards.
         """
         self._model.train()
+        self._rest.train()
         for patient in patients:
             state = torch.get_rng_state()
             try:
                 # Of its own, or a patient who is left out would shift the masks of those who follow.
                 torch.default_generator.manual_seed(secrets.randbits(63))
-                gradient = self._gradient(self._groups[patient])
+                gradient = self._gradient(int(patient))
             finally:
                 torch.set_rng_state(state)
             yield gradient
 
-    def _gradient(self, group: Indices) -> Vector:
+    def _gradient(self, patient: int) -> Vector:
         try:
-            gradient = self._sum(torch.from_numpy(group)) / len(group)
+            gradient = self._sum(patient) / len(self._groups[patient])
         except Exception:
             # Whatever it was: the shape and kind of all records were tried with the model before (private_model).
             return self._zero()
         return gradient if np.isfinite(gradient).all() else self._zero()
 
-    def _sum(self, group: torch.Tensor) -> Vector:
-        total = self._zero()
-        for batch in group.split(self._batch_size):
-            loss = cross_entropy(self._model(self._features[batch]), self._labels[batch], reduction="sum")
-            total += flat_gradient(loss, self._parameters)
+    def _sum(self, patient: int) -> Vector:
+        total, labels = self._zero(), self._labels[self._groups[patient]]
+        batches = zip(
+            self._records_of(patient).split(self._batch_size), labels.split(self._batch_size), strict=True
+        )
+        for x, y in batches:
+            total += flat_gradient(cross_entropy(self._rest(x), y, reduction="sum"), self._parameters)
         return total
+
+    def _records_of(self, patient: int) -> torch.Tensor:
+        """A patient's features, as the part of the model that learns sees them."""
+        if self._rest is self._model:
+            return self._features[self._groups[patient]]
+        if patient not in self._seen:
+            self._seen[patient] = through_front(self._model, self._features[self._groups[patient]])
+        return self._seen[patient]
 
     def _zero(self) -> Vector:
         return np.zeros(sum(p.numel() for p in self._parameters), dtype=np.float64)

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from protocols.bounded_rounding import bounded_rounding
 from securefl.data import HospitalData, standardise
-from securefl.errors import DataError, StudyError
+from securefl.errors import StudyError
 from securefl.models import Layout, build_model
 from securefl.study.schema import StudySettings
 from securefl.training.local import round_seed, train
 from securefl.training.patient_gradients import PatientGradients
-from securefl.training.private_model import check_private_model, check_private_settings
+from securefl.training.private_model import check_patients, check_private_model, check_private_settings
 from securefl.training.sampling import poisson_sample
 from securefl.training.schedule import schedule_factor
 
@@ -76,7 +76,7 @@ class PrivateTrainer:
         scaling = standardise.public_scaling(settings.data, shape)
         self._records = data.train if scaling is None else standardise.apply(scaling, data.train)
         self._gradients = PatientGradients(self._model, self._records, settings.training.batch_size)
-        self._clip_units = self._checked_clip(self._checked_patients())
+        self._clip_units = self._checked_clip(check_patients(self._privacy, hospital, len(self._gradients)))
 
     def initial_model(self) -> Vector:
         """The model that the study's seed gives, the same at every hospital. (D,) float64."""
@@ -132,19 +132,6 @@ class PrivateTrainer:
             # As with a patient's gradient: that some records cannot be trained on would tell of them.
             return np.zeros_like(start)
         return self.layout.flatten(self._model) - start
-
-    def _checked_patients(self) -> int:
-        """The largest number of vectors in a sum, by the study's public bounds."""
-        if self._privacy.unit == "hospital":
-            return 1
-        largest = self._privacy.largest_hospital or self._privacy.patients or 0
-        if len(self._gradients) > largest:
-            # Without the number: it is the hospital's.
-            raise DataError(
-                f"{self._hospital} has more than the {largest} patients that the study allows for (privacy."
-                "largest_hospital, or privacy.patients); leave some out, or let the study raise it."
-            )
-        return largest
 
     def _checked_clip(self, summands: int) -> int:
         """C, the clip in units of 2^-f, rounded down."""

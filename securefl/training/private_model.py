@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from securefl.errors import ModelError, StudyError
+from securefl.errors import DataError, ModelError, StudyError
 from securefl.study.schema import PrivacySettings, StudySettings
 from securefl.training.patient_gradients import flat_gradient
 
@@ -50,6 +50,29 @@ def check_private_settings(settings: StudySettings) -> PrivacySettings:
             f'With privacy.unit = "patient" a round is one step over all hospitals: set {needed}.'
         )
     return settings.privacy
+
+
+def check_patients(privacy: PrivacySettings, hospital: str, patients: int) -> int:
+    """The largest number of clipped vectors in one hospital's sum, by the study's public bounds.
+
+    Args:
+        privacy: the study's table ``[privacy]``.
+        hospital: whose patients these are.
+        patients: how many the hospital has to train on.
+
+    Raises:
+        DataError: they are more than the study allows for.
+    """
+    if privacy.unit == "hospital":
+        return 1
+    largest = privacy.largest_hospital or privacy.patients or 0
+    if patients > largest:
+        # Without the number: it is the hospital's.
+        raise DataError(
+            f"{hospital} has more than the {largest} patients that the study allows for (privacy.largest_hospital, or "
+            "privacy.patients); leave some out, or let the study raise it."
+        )
+    return largest
 
 
 def check_private_model(model: nn.Module, settings: StudySettings, shape: tuple[int, ...]) -> None:
