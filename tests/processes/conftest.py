@@ -99,15 +99,15 @@ StartStudy = Callable[..., RunningStudy]
 
 @pytest.fixture
 def start(heart_study: Path, tmp_path: Path) -> Iterator[StartStudy]:
-    """Start a run, with ``extra`` at the end of its study; whatever is left of it after the test is killed."""
+    """Start a run of the study, of another ``text``, or with ``extra`` at its end; what is left of it is killed."""
     started: list[RunningStudy] = []
 
-    def begin(out: Path, *arguments: str, extra: str = "") -> RunningStudy:
+    def begin(out: Path, *arguments: str, extra: str = "", text: str = STUDY) -> RunningStudy:
         folder = heart_study
-        if extra:
+        if extra or text != STUDY:
             folder = tmp_path / "study"
-            folder.mkdir()
-            (folder / "study.toml").write_text(f"{STUDY}\n{extra}")
+            folder.mkdir(exist_ok=True)
+            (folder / "study.toml").write_text(f"{text}\n{extra}")
         process = subprocess.Popen(
             [
                 sys.executable,
