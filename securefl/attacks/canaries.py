@@ -297,6 +297,8 @@ class AuditReport:
 def run_canaries(run: Path, canaries: int | None = None) -> AuditReport:
     """Train once more by the study's settings, in this process and with canaries, and bound epsilon from below.
 
+    The claim is the one that a run's summary states for so many attempts as there are rounds, and no colluding party.
+
     Args:
         run: folder of a simulation's run, private by patient.
         canaries: m, from 8 to the model's number of parameters; by default ``CANARIES``, or as many as there may be.
@@ -317,7 +319,8 @@ def run_canaries(run: Path, canaries: int | None = None) -> AuditReport:
         )
     records = found.members
     delta = private.settings.delta
-    claimed = spent(private.mechanism(world.layout.size), world.terms.rounds, delta, 0).pld
+    mechanism = private.mechanism(world.layout.size)
+    claimed = spent(mechanism, world.terms.rounds, delta, 0, private.refusal_delta).pld
     world.layout.load(world.model, world.initial)
     result = audit_mechanism(
         honest(),

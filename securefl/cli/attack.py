@@ -70,7 +70,8 @@ def attack(
 def compare(
     study_path: Annotated[Path, typer.Argument(metavar="STUDY", help="A private simulation.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for the results; what stands there is not computed again.")
+        Path,
+        typer.Option(help="Folder for the results; what stands there of this study is not computed again."),
     ],
     epsilons: Annotated[
         list[str] | None,

@@ -1,27 +1,33 @@
 """Utility over epsilon: every arm, for several targets and several splits, in one run.
 
 A line of JSON is written for each trained arm as soon as it is there, so that an interrupted comparison goes on where
-it stopped. What is reported is the mean over the splits with its standard error.
+it stopped. Each line names the study that it is of: of a changed study nothing is reused. What is reported is the mean
+over the splits with its standard error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from protocols.canonical import digest
 from securefl import durable
 from securefl.comparison.arms import ARMS, Arm, Trainees, models
 from securefl.data import Records, load_all
-from securefl.errors import StudyError
+from securefl.errors import RunError, StudyError
 from securefl.roles.private_terms import PrivateTerms
 from securefl.study import Study
+from securefl.study.folder import TOML
 from securefl.training.evaluate import evaluate
 from securefl.training.metrics import binary_metrics, scores
 from securefl.training.trainer import scaled
@@ -43,13 +49,17 @@ class Line:
         split: the seed of the split.
         accuracy, auc: on all hospitals' held-out records; of "alone" the mean over the hospitals' models. ``auc`` is
             None for tasks of more than two classes.
+        study: see ``study_name``; empty in lines from before there was one, which are not reused.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     arm: str
     epsilon: float | None
     split: int
     accuracy: float
     auc: float | None
+    study: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,14 @@ def compare(
 
     Args:
         study: a private simulation; its epsilon is replaced by each of ``epsilons``.
-        out: folder for the lines; lines that stand there are not computed again.
+        out: folder for the lines; this study's lines that stand there are not computed again, other lines stay.
         epsilons: targets; None is training without privacy.
         splits: seeds of the held-out split.
         tell: called with each new line.
 
     Raises:
         StudyError: the study is no simulation, or has no table ``[privacy]``.
+        RunError: a whole line in the folder is malformed.
     """
     if study.settings.privacy is None or not study.simulation:
         raise StudyError(
@@ -91,7 +102,8 @@ def compare(
         )
     durable.private_folder(out)
     file = out / LINES
-    known = _known(file)
+    name = study_name(study)
+    known = {(line.arm, line.epsilon, line.split): line for line in _lines(file) if line.study == name}
     for split in splits:
         todo = [(e, a) for e in epsilons for a in _different(e, arms) if (a, e, split) not in known]
         if not todo:
@@ -99,11 +111,28 @@ def compare(
         trainees, test = _records(study, split)
         for epsilon, arm in todo:
             line = _line(study, epsilon, arm, split, trainees, test)
-            durable.append(file, (json.dumps(asdict(line)) + "\n").encode())
+            _append(file, line)
             known[arm, epsilon, split] = line
             tell(line)
     wanted = [known[a, e, s] for e in epsilons for a in _different(e, arms) for s in splits]
     return means(wanted)
+
+
+def study_name(study: Study) -> str:
+    """Hex digest of what a result depends on beside arm, target and split: settings, files and version of securefl.
+
+    The study's own target and split are left out, since the comparison replaces them, and so are title and description.
+    """
+    settings = study.settings.model_dump(
+        exclude={
+            "name": True,
+            "description": True,
+            "privacy": {"epsilon", "noise_multiplier"},
+            "data": {"split_seed"},
+        }
+    )
+    files = {name: hashlib.sha256(content).digest() for name, content in study.files.items() if name != TOML}
+    return digest("comparison", {"settings": settings, "files": files, "securefl": version("securefl")}).hex()
 
 
 def means(lines: Iterable[Line]) -> list[Mean]:
@@ -150,7 +179,8 @@ def _line(
     if trainees.classes == 2:
         found = [binary_metrics(scores(model, test), test.labels, test.patients).auc for model in trained]
         aucs = [auc for auc in found if auc is not None]
-    return Line(arm, epsilon, split, float(np.mean(accuracies)), float(np.mean(aucs)) if aucs else None)
+    auc = float(np.mean(aucs)) if aucs else None
+    return Line(arm, epsilon, split, float(np.mean(accuracies)), auc, study_name(study))
 
 
 def _private(study: Study, epsilon: float | None) -> PrivateTerms | None:
@@ -174,12 +204,28 @@ def _records(study: Study, split: int) -> tuple[Trainees, Records]:
     return Trainees(pooled(list(own.values())), own, classes), test
 
 
-def _known(file: Path) -> dict[tuple[str, float | None, int], Line]:
-    """What an earlier comparison has computed; a last line that was cut is left out."""
+def _lines(file: Path) -> list[Line]:
+    """What earlier comparisons have computed, of any study; a last line that was cut is left out."""
     if not file.exists():
-        return {}
-    lines = [Line(**json.loads(text)) for text in file.read_text().split("\n")[:-1]]
-    return {(line.arm, line.epsilon, line.split): line for line in lines}
+        return []
+    lines, adapter = [], TypeAdapter(Line)
+    for number, text in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            lines.append(adapter.validate_json(text))
+        except ValidationError as error:
+            raise RunError(
+                f"{file}, line {number}, is not a line of a comparison: remove the line, or give another folder."
+            ) from error
+    return lines
+
+
+def _append(file: Path, line: Line) -> None:
+    """Add a line, durably; the beginning of one, which a crash left at the end, is cut off first."""
+    found = file.read_bytes() if file.exists() else b""
+    whole = found[: found.rfind(b"\n") + 1]
+    if whole != found:
+        durable.write(file, whole, mode=file.stat().st_mode & 0o777)
+    durable.append(file, (json.dumps(asdict(line)) + "\n").encode())
 
 
 def _mean(values: list[float]) -> tuple[float, float | None]:

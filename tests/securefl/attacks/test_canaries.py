@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from securefl.attacks.canaries import (
     epsilon_lower_bound,
     judge,
     p_value,
+    run_canaries,
 )
 from securefl.attacks.central import Pieces, Plan, honest
 from securefl.data.fed_heart import heart_pool
@@ -30,6 +33,9 @@ from securefl.errors import DataError
 from securefl.models.build import mlp
 from securefl.privacy.accounting import spent
 from securefl.privacy.mechanism import Mechanism
+from securefl.roles.terms import Terms
+from securefl.run_folder import RunFolder
+from securefl.study import Study
 
 DELTA = 1e-5
 
@@ -197,3 +203,33 @@ def test_more_canaries_than_parameters_are_refused() -> None:
         audit_mechanism(
             honest(), heart_model(), heart_records(), plan, canaries=419, claimed_epsilon=1.0, delta=DELTA
         )
+
+
+# --- by a run's folder ---------------------------------------------------------------------------------------------
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "fed_heart_private" / "study.toml"
+
+
+@pytest.mark.parametrize("check_norms", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_the_claim_is_the_one_that_the_summary_states(
+    tmp_path: Path, play: Callable[..., RunFolder], check_norms: bool
+) -> None:
+    # Two attempts take 1.8e-12 off delta where norms are checked: here a good part of it.
+    text = EXAMPLE.read_text().replace("rounds = 60", "rounds = 2").replace("delta = 1e-5", "delta = 1e-11")
+    text = text.replace("epsilon = 3.0", "noise_multiplier = 2.0")
+    text = text.replace("largest_hospital", f"check_norms = {str(check_norms).lower()}\nlargest_hospital")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.toml").write_text(text)
+    run = play(tmp_path / "study", tmp_path / "run")
+    stated = json.loads(run.summary_file.read_text())["privacy"]
+    found = run_canaries(run.path, 8).result
+    assert (stated["attempts"], found.rounds) == (2, 2)
+    assert found.claimed_epsilon == stated["epsilon"]["0"]["pld"]
+    # The control: without the refusals the figure is another one, exactly where norms are checked.
+    study = Study.load(run.path / "study")
+    private = Terms.of(study, run.consortium(study)).private
+    assert private is not None
+    mechanism = private.mechanism(22)
+    bare = spent(mechanism, 2, 1e-11, 0).pld
+    assert (bare < found.claimed_epsilon * 0.9999) == check_norms
+    assert check_norms or bare == found.claimed_epsilon
