@@ -49,7 +49,9 @@ def check_study(path: Path) -> list[str]:
     ]
     for hospital, data in world.data.items():
         lines.append(f"Records of {hospital}: {len(data.train)} for training, {len(data.test)} held out")
-    lines.append(f"Rounds: {terms.rounds}, after one for the statistics")
+    lines.append(
+        f"Rounds: {terms.rounds}, after {'a roll call' if terms.private else 'one for the statistics'}"
+    )
     return [*lines, "This study can run."]
 
 
@@ -68,6 +70,7 @@ def _privacy_lines(terms: Terms, size: int) -> list[str]:
     if terms.private is None:
         return ["Privacy: none, so the released model may tell about records (add [privacy] to bound that)"]
     from securefl.privacy import epsilon_table
+    from securefl.report.words import collusion
 
     private, s = terms.private, terms.private.settings
     table = epsilon_table(private.mechanism(size), private.attempts, s.delta, private.refusal_delta)
@@ -75,7 +78,7 @@ def _privacy_lines(terms: Terms, size: int) -> list[str]:
         f"Privacy of each {s.unit}: noise multiplier {private.multiplier:g}, {private.attempts} attempts, "
         f"delta {s.delta:g}",
         *(
-            f"  epsilon {epsilon.pld:.3f} (by RDP {epsilon.rdp:.3f}) if {colluders} parties collude"
+            f"  epsilon {epsilon.pld:.3f} (by RDP {epsilon.rdp:.3f}) if {collusion(colluders)}"
             + (", the number the study allows for" if colluders == s.colluding_parties else "")
             for colluders, epsilon in table
         ),
@@ -119,7 +122,8 @@ def plan_tables(path: Path) -> list[Table]:
     update = upload_bytes(size, terms.update.width, parties)
     statistics = upload_bytes(statistics_size(shape, s.data.standardise), terms.statistics.width, parties)
     total = size * s.aggregation.width // 8
-    moved.add_row("statistics, sealed shares", "each hospital", "parties", f"{statistics:,}", "1")
+    first = "roll call" if terms.private else "statistics"
+    moved.add_row(f"{first}, sealed shares", "each hospital", "parties", f"{statistics:,}", "1")
     moved.add_row("update, sealed shares", "each hospital", "parties", f"{update:,}", f"{terms.rounds}")
     moved.add_row(
         "opening shares",
@@ -138,13 +142,14 @@ def plan_tables(path: Path) -> list[Table]:
             f"{sent_bytes(check, hospitals, parties):,}",
             f"{terms.rounds}",
         )
-    moved.add_row(
-        "check of the sum",
-        "coordinator",
-        "each hospital",
-        f"about {_CHECK_BYTES * hospitals:,}",
-        f"{terms.rounds + 1}",
-    )
+    if terms.checks_sums:
+        moved.add_row(
+            "check of the sum",
+            "coordinator",
+            "each hospital",
+            f"about {_CHECK_BYTES * hospitals:,}",
+            f"{terms.rounds + 1}",
+        )
     moved.caption = (
         f"{size:,} coordinates of {s.aggregation.width} bits; an update is {update / (4 * size):.3f} times its float32 "
         f"size. All rounds: {hospitals * (update * terms.rounds + statistics):,} bytes go up."
@@ -161,20 +166,31 @@ def upload_bytes(size: int, width: int, parties: int) -> int:
 
 def _visibility(study: Study, terms: Terms) -> list[tuple[str, str, str]]:
     parties, rounds = len(terms.parties), terms.rounds
+    private = terms.private is not None
+    noise, clear = (", with noise", ", or a sum without noise") if private else ("", "")
     rows = [
-        ("hospital", "its own records and update; each round's sum and model", "another hospital's update"),
+        (
+            "hospital",
+            f"its own records and update; each round's model, and sum{noise}",
+            f"another hospital's update{clear}",
+        ),
         (
             "party",
-            f"one of {parties} shares of each update; each round's sum",
-            f"an update, unless {terms.minimum_parties} parties collude; "
+            f"one of {parties} shares of each update; each round's sum{noise}"
+            + ("; its own part of the noise" if private else ""),
+            f"an update{clear}, unless {terms.minimum_parties} parties collude; "
             f"a sum over fewer than {terms.minimum} hospitals",
         ),
         (
             "coordinator",
-            "sealed envelopes, message sizes, who takes part; each round's sum",
-            "a share in the clear",
+            f"sealed envelopes, message sizes, who takes part; each round's sum{noise}",
+            f"a share in the clear{clear}",
         ),
-        ("researcher", f"the final model and the sums of {rounds} rounds", "records, updates"),
+        (
+            "researcher",
+            f"the final model and the sums of {rounds} rounds{noise}",
+            f"records, updates{clear}",
+        ),
     ]
     if terms.checks_norms:
         rows[1] = (

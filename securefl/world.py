@@ -18,6 +18,7 @@ from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 from securefl.study import Study
 from securefl.training.evaluate import Score, evaluate
+from securefl.training.private_model import check_patients
 from securefl.training.server import Vector
 from securefl.training.trainer import scaled, statistics_size
 
@@ -49,7 +50,11 @@ class World:
 
     @classmethod
     def of(cls, study: Study, terms: Terms) -> World:
-        """Build the model and, for a simulation, load the records."""
+        """Build the model and, for a simulation, load the records.
+
+        Raises:
+            SecureFLError: the study cannot run with this model, or with these records.
+        """
         settings, names = study.settings, list(terms.hospitals)
         shape, classes = input_shape_and_classes(settings.data, study.folder, names, settings.seed)
         model = build_model(settings.model, study.folder, shape, classes, settings.seed)
@@ -59,6 +64,8 @@ class World:
         terms.norm_check(UPDATE, layout.size)
         if terms.private is not None:
             terms.private.mechanism(layout.size)  # refuses a ring that is too coarse
+            for hospital, held in data.items():
+                check_patients(terms.private.settings, hospital, len(held.train.patient_groups()))
         test = pooled([d.test for d in data.values()]) if data else None
         return cls(study, terms, data, test, model, layout, layout.flatten(model), sizes, classes)
 

@@ -108,7 +108,8 @@ def _gdpr(terms: Terms | None) -> list[Provision]:
             "are opened, over no fewer hospitals than the study's minimum. " + model,
             "Whether these records, features and rounds are necessary for the purpose.",
             [_BYTES, _OPENED, _PRIVACY, _claim("parties-see-nothing"), _claim("minimum-hospitals"),
-             _claim("no-count-difference")],
+             # Under privacy no number of records is opened at all.
+             *([] if terms is not None and terms.private is not None else [_claim("no-count-difference")])],
         ),
         Provision(
             law, "Art. 5(1)(e)",

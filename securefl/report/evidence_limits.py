@@ -65,8 +65,8 @@ UNDER_PRIVACY = (
 )
 SIMULATION = Statement(
     "Anything on this computer: the run was a simulation.",
-    "All members, keys and records were in one place, and nobody was kept from anything. Baselines pool the records. "
-    "The promises beside this list are those of the same study among organisations.",
+    "All members, keys and records were in one place, and nobody was kept from anything. Baselines, where any were "
+    "run, pool the records. The promises beside this list are those of the same study among organisations.",
 )
 INSECURE = Statement(
     "Checks: the run was an insecure one.",

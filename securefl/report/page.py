@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from securefl.audit import verify
 from securefl.audit.verdict import rounds
 from securefl.engines import exhibits
 from securefl.report.evidence import Evidence, gather
+from securefl.report.evidence_privacy import spent_by
 from securefl.report.receipts import absences, mark
 from securefl.report.results import accuracy_rows, aggregate_rows, averaging, sampling_error
 from securefl.run_folder import RunFolder
@@ -60,15 +62,18 @@ def render(run: RunFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    private = evidence.terms is not None and evidence.terms.private is not None
     measured = bool(evidence.summary.get("upload_bytes_per_hospital_round"))
     return environment.get_template("report.html.j2").render(
         evidence=evidence,
         info=evidence.info,
         summary=evidence.summary,
         terms=evidence.terms,
+        spent=spent_by(run, evidence).sentence if private else "",
+        norm_bound=_norm_bound(evidence),
         settings=evidence.study.settings if evidence.study else None,
         accuracies=accuracy_rows(evidence.summary),
-        aggregates=aggregate_rows(evidence.summary),
+        aggregates=aggregate_rows(evidence.summary, private if evidence.terms else None),
         averaging=averaging(evidence.summary),
         test_records=records,
         sampling_error=sampling_error(evidence.summary.get("accuracy"), records),
@@ -87,6 +92,16 @@ def render(run: RunFolder) -> str:
         files=_files(evidence),
         environment=_environment(evidence.info),
     )
+
+
+def _norm_bound(evidence: Evidence) -> str:
+    """The length that the committee checks what hospitals send against; empty if it checks none."""
+    terms = evidence.terms
+    if terms is None or not terms.checks_norms:
+        return ""
+    if terms.private is None:
+        return str(terms.norm_bound)
+    return f"{math.ldexp(terms.private.norm_bound_units, -terms.update.fraction_bits):g}"
 
 
 def heat_map(partition: Mapping[str, Any]) -> list[HeatRow]:

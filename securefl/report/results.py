@@ -10,6 +10,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from securefl.report.words import collusion
+
 _ACCURACIES = {
     "accuracy": ("federated, secure", "On records nobody trained on."),
     "accuracy_plaintext": ("same, in the clear", "What the cryptography costs."),
@@ -64,16 +66,23 @@ def _privacy_rows(summary: Mapping[str, Any]) -> list[Row]:
     if not spent:
         return []
     epsilon = spent["epsilon"][str(spent["colluding_parties"])]["pld"]
-    meaning = f"For each {spent['unit']}, at delta {spent['delta']:g}, if {spent['colluding_parties']} parties collude."
+    colluding = collusion(spent["colluding_parties"])
+    meaning = f"For each {spent['unit']}, at delta {spent['delta']:g}, if {colluding}."
     return [Row("privacy", "epsilon", f"{epsilon:.3f}", "", meaning)]
 
 
-def aggregate_rows(summary: Mapping[str, Any]) -> list[Row]:
-    """What the aggregation cost, and over how many it went."""
+def aggregate_rows(summary: Mapping[str, Any], private: bool | None = None) -> list[Row]:
+    """What the aggregation cost, and over how many it went.
+
+    Args:
+        private: whether the study is; None to take it from the summary, where what was spent stands.
+    """
     upload, ratio, share = (
         summary.get(key) for key in ("upload_bytes_per_hospital_round", "upload_ratio", "aggregation_share")
     )
     parameters, width = summary.get("parameters"), summary.get("width")
+    private = bool(summary.get("privacy")) if private is None else private
+    first = "a roll call" if private else "one for statistics"
     values = {
         "upload_bytes_per_hospital_round": (
             "upload", f"{upload:,} bytes" if upload else None, "One hospital, one round.",
@@ -88,7 +97,7 @@ def aggregate_rows(summary: Mapping[str, Any]) -> list[Row]:
         ),
         "hospitals": ("hospitals", _count(summary.get("hospitals")), "Each keeps its records."),
         "parties": ("parties", _count(summary.get("parties")), "Each has a share of an update."),
-        "rounds": ("rounds", _count(summary.get("rounds")), "After one for statistics."),
+        "rounds": ("rounds", _count(summary.get("rounds")), f"After {first}."),
         "parameters": (
             "coordinates", _count(parameters), f"Of an update, {width} bits each." if width else "Of an update.",
         ),

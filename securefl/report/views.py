@@ -150,7 +150,13 @@ def exhibition(evidence: Evidence, receipt: Receipt | None) -> Exhibition | None
         Viewer(
             "Everyone",
             "The opened sum is what the round releases: to the parties, the coordinator and every hospital.",
-            [painter.sum(seen["sum"], receipt is None or hospital in receipt.included)]
+            [
+                painter.sum(
+                    seen["sum"],
+                    receipt is None or hospital in receipt.included,
+                    evidence.terms.private is not None,
+                )
+            ]
             if "sum" in seen
             else [],
         ),
@@ -222,8 +228,10 @@ class _Painter:
             total = np.sum([shares[party] for party in some], axis=0, dtype=shares[some[0]].dtype)
             yield self.share("Sum of all shares but one", f"Seen if {' and '.join(some)} collude.", total)
 
-    def sum(self, total: NDArray[Any], included: bool) -> View:
+    def sum(self, total: NDArray[Any], included: bool, noisy: bool) -> View:
         note = "The update is part of it." if included else "The update is NOT part of it: it was left out."
+        if noisy:
+            note += " So is the noise of every party." if included else " The noise of every party is."
         return self._view("The opened sum", note, total, total)
 
     def _elements(self, data: NDArray[Any]) -> NDArray[np.int64]:

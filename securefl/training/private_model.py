@@ -1,7 +1,7 @@
 """What a private study cannot have: models that mix patients or remember them, and settings that mean nothing in it.
 
-Everything is refused before a record is read. After that no model fails at some records and not at others in a way that
-anybody sees (``patient_gradients``).
+All but too many patients is refused before a record is read. After that no model fails at some records and not at
+others in a way that anybody sees (``patient_gradients``).
 """
 
 from __future__ import annotations
