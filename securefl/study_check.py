@@ -30,11 +30,17 @@ def check_study(path: Path) -> list[str]:
     Raises:
         SecureFLError: the first thing that would keep the study from running.
     """
+    from securefl.data import input_shape_and_classes
+    from securefl.training.private_model import check_private_model
     from securefl.world import World
 
     study = Study.load(path)
     terms = Terms.of(study, members_of(study))
     world = World.of(study, terms)
+    if terms.private is not None:
+        settings = study.settings
+        shape, _ = input_shape_and_classes(settings.data, study.folder, list(terms.hospitals), settings.seed)
+        check_private_model(world.model, settings, shape)
     encoding = terms.update
     lines = [
         f"Study: {study.settings.name} ({len(study.files)} files, "

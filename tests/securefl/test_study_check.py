@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from securefl.data import load_all
-from securefl.errors import DataError
+from securefl.errors import DataError, ModelError
 from securefl.roles.terms import Terms
 from securefl.study import Study
 from securefl.study_check import check_study, members_of, plan_tables
@@ -164,3 +164,26 @@ def test_the_check_and_the_hospital_refuse_in_the_same_words(tmp_path: Path) -> 
 def test_a_whole_hospital_as_the_unit_may_have_any_number_of_patients(tmp_path: Path) -> None:
     text = PRIVATE.replace('unit = "patient"', 'unit = "hospital"').replace("patients = 490\n", "")
     assert "This study can run." in check_study(study(tmp_path, text))
+
+
+MIXING = """
+from torch import nn
+
+
+def build(shape, classes):
+    mixing = nn.BatchNorm1d(4, track_running_stats=False)
+    return nn.Sequential(nn.Flatten(), nn.Linear(10, 4), mixing, nn.Linear(4, classes))
+"""
+
+
+@pytest.mark.parametrize(("text", "refused"), [(PRIVATE, True), (PLAIN, False)])
+def test_a_private_study_of_which_the_model_mixes_patients_is_refused(
+    tmp_path: Path, text: str, refused: bool
+) -> None:
+    path = study(tmp_path, text.replace('kind = "logistic"', 'kind = "module"\nmodule = "net.py:build"'))
+    (path / "net.py").write_text(MIXING)
+    if refused:
+        with pytest.raises(ModelError, match="mixes patients"):
+            check_study(path)
+    else:
+        assert check_study(path)[-1] == "This study can run."
