@@ -28,7 +28,6 @@ from torch import nn
 from securefl.data import Records
 from securefl.data.records import Indices
 from securefl.models import Layout
-from securefl.models.fixed import past_front
 from securefl.study.schema import ServerSettings
 from securefl.training.server import ServerState, Vector
 
@@ -200,49 +199,3 @@ def last_model(model: nn.Module, rounds: Iterator[Release]) -> nn.Module:
         state = release.after
     layout.load(trained, state.model)
     return trained.eval()
-
-
-def train_plain(
-    model: nn.Module,
-    records: Records,
-    *,
-    rounds: int,
-    rate: float,
-    denominator: float,
-    learning_rate_schedule: Rate,
-    momentum: float = 0.0,
-) -> nn.Module:
-    """The counterpart without privacy: the same draws, steps and denominator, but no clip, rounding or noise.
-
-    Args and result as in ``train_private``. One gradient a round over all drawn records takes the place of one a
-    patient.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from securefl.training.patient_gradients import flat_gradient
-
-    sample = honest().sample
-    working, groups = copy.deepcopy(model).train(), records.patient_groups()
-    rest, seen = past_front(working, records)
-    features, labels = torch.from_numpy(seen.features), torch.from_numpy(seen.labels)
-    # A patient's loss is the mean over the patient's records, and every patient counts alike.
-    weights = torch.empty(len(records))
-    for group in groups:
-        weights[torch.from_numpy(group)] = 1 / len(group)
-    layout, parameters = Layout.of(working), list(working.parameters())
-    state = ServerState.initial(layout.flatten(working))
-    server = ServerSettings(optimizer="fedavgm", momentum=momentum)
-    for round_ in range(1, rounds + 1):
-        layout.load(working, state.model)
-        drawn = sample(len(groups), rate)
-        step = np.zeros(layout.size)
-        if len(drawn):
-            positions = torch.from_numpy(np.concatenate([groups[i] for i in drawn]))
-            for batch in positions.split(_BATCH):
-                losses = cross_entropy(rest(features[batch]), labels[batch], reduction="none")
-                step[: layout.trainable_size] += flat_gradient((losses * weights[batch]).sum(), parameters)
-        step *= -learning_rate_schedule(round_) / denominator
-        state = state.step(step, layout.trainable_size, server)
-    layout.load(working, state.model)
-    return working.eval()

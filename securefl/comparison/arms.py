@@ -8,7 +8,8 @@ the standard deviation
     noised-alone z C √K              each hospital protects its own sum by itself before it sends it
     alone        z C                 a hospital that trains on its own patients only
 
-so that, at the same epsilon for each patient, they differ in noise and in how many patients they learn from. "ours" and
+so that, at the same epsilon for each patient, they differ in noise and in how many patients they learn from. Without a
+target there is no noise; the clip stays, so that the learning rate means what it means with noise. "ours" and
 "noised-alone" are computed in one process by the pieces that hospitals and parties run (``attacks.central``): sharing,
 sealing and opening change no number.
 """
@@ -22,7 +23,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from securefl.attacks.central import train_plain, train_private
+from securefl.attacks.central import train_private
 from securefl.data import Records
 from securefl.errors import StudyError
 from securefl.models import build_model
@@ -56,7 +57,7 @@ def models(
 
     Args:
         study: with a table ``[privacy]``, whose rate and public number of patients hold in any case.
-        private: the noise of the target; None trains without clip and noise.
+        private: the noise of the target; None trains without noise.
 
     Raises:
         StudyError: the unit of privacy is not the patient.
@@ -64,46 +65,56 @@ def models(
     privacy = study.settings.privacy
     if privacy is None or privacy.unit != "patient":
         raise StudyError('Arms are compared for privacy.unit = "patient" only: change the study.')
-    initial = build_model(
-        study.settings.model, study.folder, trainees.union.shape, trainees.classes, study.settings.seed
+    settings, hospitals = study.settings, len(trainees.hospitals)
+    initial = build_model(settings.model, study.folder, trainees.union.shape, trainees.classes, settings.seed)
+    # Without a target the clip and the ring are those of the study's own.
+    terms = private or PrivateTerms.of(
+        privacy, settings.training, settings.aggregation, hospitals, settings.consortium.parties
     )
-    hospitals = len(trainees.hospitals)
+    noise = Noise(0, 0) if private is None else _noise(private, arm, hospitals)
     if arm == "alone":
         return {
             # Each divides by its own number of patients: there is no other public one.
-            name: _trained(study, private, initial, records, 1, len(records.patient_groups()))
+            name: _trained(study, terms, noise, initial, records, len(records.patient_groups()))
             for name, records in trainees.hospitals.items()
         }
-    times = {"ours": None, "centre": 1, "noised-alone": hospitals}[arm]
-    return {"": _trained(study, private, initial, trainees.union, times, privacy.patients or 1)}
+    return {"": _trained(study, terms, noise, initial, trainees.union, privacy.patients or 1)}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is added to each coordinate of a sum: ``times`` draws of this variance, in units squared."""
+
+    variance: int
+    times: int
+
+
+def _noise(private: PrivateTerms, arm: Arm, hospitals: int) -> Noise:
+    if arm == "ours":
+        return Noise(private.party_variance, private.parties)
+    return Noise(
+        math.ceil((private.multiplier * private.clip_units) ** 2), hospitals if arm == "noised-alone" else 1
+    )
 
 
 def _trained(
-    study: Study,
-    private: PrivateTerms | None,
-    initial: nn.Module,
-    records: Records,
-    times: int | None,
-    patients: int,
+    study: Study, terms: PrivateTerms, noise: Noise, initial: nn.Module, records: Records, patients: int
 ) -> nn.Module:
-    """A model; ``times`` is how often the target's noise is added, None for the parties' as in a run."""
-    settings = study.settings
-    rate = settings.privacy.sampling_rate if settings.privacy else 1.0
-    momentum = settings.server.momentum if settings.server.optimizer == "fedavgm" else 0.0
-    schedule, rounds = _schedule(study), settings.training.rounds
-    if private is None:
-        return train_plain(
-            initial, records, rounds=rounds, rate=rate, denominator=rate * patients,
-            learning_rate_schedule=schedule, momentum=momentum,
-        )  # fmt: skip
-    variance, parties = private.party_variance, private.parties
-    if times is not None:
-        variance, parties = math.ceil((private.multiplier * private.clip_units) ** 2), times
+    """A model that learns from some records, over a public number of patients."""
+    server, rate = study.settings.server, terms.settings.sampling_rate
     return train_private(
-        initial, records, rounds=rounds, rate=rate, clip=private.settings.clip,
-        fraction_bits=private.encoding.fraction_bits, party_variance=variance, parties=parties,
-        denominator=rate * patients, learning_rate_schedule=schedule, momentum=momentum,
-    )  # fmt: skip
+        initial,
+        records,
+        rounds=study.settings.training.rounds,
+        rate=rate,
+        clip=terms.settings.clip,
+        fraction_bits=terms.encoding.fraction_bits,
+        party_variance=noise.variance,
+        parties=noise.times,
+        denominator=rate * patients,
+        learning_rate_schedule=_schedule(study),
+        momentum=server.momentum if server.optimizer == "fedavgm" else 0.0,
+    )
 
 
 def _schedule(study: Study) -> Callable[[int], float]:

@@ -88,7 +88,7 @@ def compare(
     Args:
         study: a private simulation; its epsilon is replaced by each of ``epsilons``.
         out: folder for the lines; this study's lines that stand there are not computed again, other lines stay.
-        epsilons: targets; None is training without privacy.
+        epsilons: targets; None is training without noise, by the same clip.
         splits: seeds of the held-out split.
         tell: called with each new line.
 
