@@ -1,0 +1,81 @@
+"""One member's place: a folder with its keys, its memory and ``member.toml``, which says where everything stands.
+
+A SuperNode is started with the path of that file, and takes part in the one study that stands there. Nothing that comes
+over the network can name another: a study reaches a member only through its own steward's hand.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from securefl import durable
+from securefl.errors import ConsortiumError
+from securefl.study.schema import MemberName
+
+MEMBER_FILE = "member.toml"
+
+
+class Places(BaseModel):
+    """Where a member finds and keeps things. Relative paths begin at the folder of ``member.toml``.
+
+    Attributes:
+        name, role: as pinned in the consortium.
+        study: folder of the one study that it takes part in.
+        consortium: the file with the pinned keys.
+        keys: folder with a folder NAME of its private keys.
+        home: folder for what must survive a restart.
+        privacy: a hospital's ledger and budget over all studies, in a folder NAME.
+        socket: where a party's process takes messages; mode 0600.
+        insecure_unchecked: take part in a run in which nobody checks norms and sums.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: MemberName
+    role: Literal["hospital", "party"]
+    study: Path = Path("study")
+    consortium: Path = Path("consortium.toml")
+    keys: Path = Path("keys")
+    home: Path = Path("home")
+    privacy: Path = Path("privacy")
+    socket: Path = Path("run/party.sock")
+    insecure_unchecked: bool = Field(default=False)
+
+    @classmethod
+    def load(cls, file: Path) -> Places:
+        """Read ``member.toml``; its paths become absolute.
+
+        Raises:
+            ConsortiumError: there is none, or it is malformed.
+        """
+        try:
+            places = cls.model_validate(tomllib.loads(file.read_text()))
+        except FileNotFoundError as error:
+            raise ConsortiumError(f"There is no {file}: make one with `securefl deploy init`.") from error
+        except OSError as error:
+            raise ConsortiumError(
+                f"{file} cannot be read: {(error.strerror or 'unknown').lower()}."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConsortiumError(f"{file} is not valid TOML: {error}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConsortiumError(f"{file} is malformed at {where}: {first['msg'].lower()}.") from error
+        folder = file.absolute().parent
+        paths = {
+            name: folder / value for name, value in places.model_dump().items() if isinstance(value, Path)
+        }
+        return places.model_copy(update=paths)
+
+    def save(self, file: Path) -> None:
+        """Write ``member.toml``; what has its default is left out."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        durable.write(
+            file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()).encode(), mode=0o644
+        )
