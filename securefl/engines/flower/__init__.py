@@ -1,0 +1,1 @@
+"""The Flower engine: the coordinator is a ServerApp, a member answers from a ClientApp."""
