@@ -23,6 +23,7 @@ from torch import nn
 
 from securefl import consortium as members
 from securefl import durable
+from securefl.engines.coordination import MakeEngine
 from securefl.engines.local import LocalEngine
 from securefl.engines.local.children import free_ports
 from securefl.errors import DataError, EngineError, RunError
@@ -36,6 +37,14 @@ from securefl.summary import Summary, diagnosis, privacy, summarise
 from securefl.training.determinism import ENVIRONMENT, fingerprint, single_thread
 from securefl.watch import Line, Watch, mended
 from securefl.world import World
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """What carries the messages of a run, by its name in ``run.json``."""
+
+    name: str
+    make: MakeEngine
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,9 @@ def run(
     base_port: int | None = None,
     progress: bool = True,
     insecure_unchecked: bool = False,
+    engine: EngineKind | None = None,
 ) -> Result:
-    """Run a study on this computer.
+    """Run a study: on this computer, or as the coordinator of another engine.
 
     Args:
         study: loaded, or its folder.
@@ -93,6 +103,7 @@ def run(
         progress: show a bar and a line a round.
         insecure_unchecked: check neither norms nor sums; run folder, report and every receipt say so. A resumed run
             stays what it was.
+        engine: default: processes of this computer.
 
     Raises:
         SecureFLError: one sentence that says what is wrong. What was settled is on disk: run again with ``resume``.
@@ -100,14 +111,16 @@ def run(
     single_thread()
     study = study if isinstance(study, Study) else Study.load(study)
     folder = RunFolder(Path(out).absolute())
+    workers = workers or os.cpu_count() or 1
+    kind = engine or EngineKind("local", lambda run, s, c: LocalEngine(run, s, c, workers, base_port))
     # What keeps a new run from running is said before anything is written, or an earlier run overwritten.
     new = (
         None
         if resume and (folder.path / RUN_FILE).exists()
-        else _new_world(study, base_port, insecure_unchecked)
+        else _new_world(study, base_port, insecure_unchecked, local=engine is None)
     )
     with folder.locked():
-        _enter(folder, study, resume, overwrite, workers or os.cpu_count() or 1, insecure_unchecked)
+        _enter(folder, study, resume, overwrite, kind.name, workers, insecure_unchecked)
         terms = Terms.of(study, folder.consortium(study), folder.unchecked())
         if folder.info()["study"] != terms.study.hex():
             raise RunError(
@@ -121,7 +134,7 @@ def run(
         folder.write_history(lines)
         finished = folder.closing() is not None
         if not finished:
-            finished, replica = _train(folder, world, replica, workers, base_port, progress)
+            finished, replica = _train(folder, world, replica, kind.make, progress)
         _write_model(folder, world, replica)
         summary: Summary = {}
         if finished:
@@ -157,10 +170,10 @@ def _as_it_ran(kept: Study, folder: Path) -> Study:
     return replace(kept, settings=kept.settings.model_copy(update={"data": data}))
 
 
-def _new_world(study: Study, base_port: int | None, unchecked: bool) -> World:
-    """What a new run will run, with its members' keys and ports looked at; nothing is written."""
+def _new_world(study: Study, base_port: int | None, unchecked: bool, local: bool) -> World:
+    """What a new run will run, with its members' keys (if they are here) and ports looked at; nothing is written."""
     consortium = members_of(study)
-    if study.settings.consortium.file:
+    if study.settings.consortium.file and local:
         for member in consortium.members:
             members.load_keys(
                 (study.folder / study.settings.consortium.file).parent / "keys" / member.name, member
@@ -175,11 +188,16 @@ def _new_world(study: Study, base_port: int | None, unchecked: bool) -> World:
 
 
 def _enter(
-    folder: RunFolder, study: Study, resume: bool, overwrite: bool, workers: int, unchecked: bool
+    folder: RunFolder, study: Study, resume: bool, overwrite: bool, engine: str, workers: int, unchecked: bool
 ) -> None:
     if overwrite and not resume:
         folder.overwrite()
     if resume and (folder.path / RUN_FILE).exists():
+        began = folder.info().get("engine", "local")
+        if began != engine:
+            raise RunError(
+                f"{folder.path} holds a run of the {began} engine: add --engine {began}, or choose another --out."
+            )
         then = folder.info().get("fingerprint")
         if then != fingerprint():
             print(
@@ -190,7 +208,7 @@ def _enter(
         return
     info = {
         "name": study.settings.name,
-        "engine": "local",
+        "engine": engine,
         "folder": str(study.folder),
         "fingerprint": fingerprint(),
         "securefl": version("securefl"),
@@ -205,8 +223,7 @@ def _train(
     folder: RunFolder,
     world: World,
     replica: Replica,
-    workers: int | None,
-    base_port: int | None,
+    make: MakeEngine,
     progress: bool,
 ) -> tuple[bool, Replica]:
     study = world.study
@@ -218,10 +235,7 @@ def _train(
             latest[0] = world.follow(before, settled)
             return latest[0]
 
-        engine = LocalEngine(
-            folder, study, folder.consortium(study), workers or os.cpu_count() or 1, base_port
-        )
-        with engine:
+        with make(folder, study, folder.consortium(study)) as engine:
             end = engine.drive(
                 replica, world.sizes, follow, watch, lambda: stopped.is_set() or folder.stop_file.exists()
             )

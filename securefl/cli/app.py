@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,9 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(serve.party_app, name="party")
 app.add_typer(serve.dealer_app, name="dealer")
 app.add_typer(serve.hospital_app, name="hospital", hidden=True)
+app.command("supernode", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    serve.supernode
+)
 app.command("verify")(verify.verify)
 app.command("attack")(attack.attack)
 app.command("compare")(attack.compare)
@@ -61,13 +64,31 @@ def run(
             "--insecure-unchecked", help="Check neither norms nor sums; the report and every receipt say so."
         ),
     ] = False,
+    engine: Annotated[
+        Literal["local", "flower"],
+        typer.Option(help="local: processes of this computer; flower: over a running SuperLink."),
+    ] = "local",
+    connection: Annotated[
+        str | None,
+        typer.Option(help="The SuperLink's name in Flower's configuration (default: Flower's default)."),
+    ] = None,
 ) -> None:
-    """Run a study on this computer: train, compare, report."""
+    """Run a study: train, compare, report. On this computer, unless another engine is named."""
     from rich.console import Console
 
     from securefl import running
     from securefl.report import summary_table
 
+    if engine == "flower":
+        from securefl.flower.submit import run_over_flower
+
+        options = {"resume": resume, "overwrite": overwrite, "insecure-unchecked": insecure_unchecked}
+        if run_over_flower(study_path, out, connection, options, quiet):
+            Console().print(summary_table(running.load_result(out).summary))
+            print(f"Report: {_relative(out.absolute() / 'report.html')}")
+        else:
+            print(f"Stopped; go on with: securefl run {study_path} --out {out} --engine flower --resume")
+        return
     result = running.run(
         study_path,
         out,

@@ -125,6 +125,16 @@ def hospital_serve(
     _serve(serve_hospitals(places))
 
 
+def supernode(
+    context: typer.Context,
+    member: Annotated[Path, typer.Argument(metavar="MEMBER.TOML", help="The member's own file.")],
+) -> None:
+    """Be a member's Flower SuperNode. What follows MEMBER.TOML is for flower-supernode; see its --help."""
+    from securefl.flower.supernode import serve
+
+    serve(member, context.args)
+
+
 def _prepare(leashed: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if leashed:

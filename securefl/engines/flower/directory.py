@@ -1,0 +1,70 @@
+"""Which SuperNode speaks for which member.
+
+The name under which the operator registered a SuperNode's key decides. A node that was registered without one (a
+SuperLink without node authentication, a simulation) is asked; what it answers decides only where mail is carried to:
+what a member says is believed by its signature alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flwr.serverapp import Grid
+
+from securefl.engines.flower import mail
+from securefl.errors import EngineError
+
+HELLO_SECONDS = 120.0
+
+
+class Directory:
+    """The nodes of a run. Not for several threads.
+
+    Args:
+        grid: Flower's.
+        members: who may take part.
+    """
+
+    def __init__(self, grid: Grid, members: Iterable[str]) -> None:
+        self._grid, self._members = grid, frozenset(members)
+        self._asked: dict[str, int] = {}
+        self._said: dict[int, str | None] = {}
+
+    def online(self) -> dict[str, int]:
+        """The members that can be reached now, with their nodes.
+
+        Raises:
+            EngineError: two nodes are registered under one member's name.
+        """
+        nodes = {info.node_id: info.name for info in self._grid.get_nodes()}
+        self._hear(nodes)
+        found: dict[str, int] = {}
+        for node, name in sorted(nodes.items()):
+            if name in self._members and found.setdefault(name, node) != node:
+                raise EngineError(f"Two SuperNodes are registered as {name}: unregister the one that is not.")
+        for node in self._said:
+            said = self._said[node]
+            if node in nodes and nodes[node] not in self._members and said is not None:
+                found.setdefault(said, node)
+        return found
+
+    def _hear(self, nodes: dict[int, str]) -> None:
+        unknown = [
+            node
+            for node, name in nodes.items()
+            if name not in self._members and node not in self._said and node not in self._asked.values()
+        ]
+        if unknown:
+            hellos = [
+                self._grid.create_message(mail.packed([], ""), mail.HELLO, node, "hello", HELLO_SECONDS)
+                for node in unknown
+            ]
+            self._asked.update(zip(self._grid.push_messages(hellos), unknown, strict=True))
+        if not self._asked:
+            return
+        for reply in self._grid.pull_messages(list(self._asked)):
+            node = self._asked.pop(reply.metadata.reply_to_message_id, None)
+            if node is None or reply.has_error():
+                continue  # it is asked again
+            said = mail.addressee(reply.content)
+            self._said[node] = said if said in self._members else None

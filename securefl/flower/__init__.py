@@ -1,0 +1,1 @@
+"""securefl as a Flower app: the ServerApp, the ClientApp, and the SuperNode that runs no other."""

@@ -1,0 +1,3 @@
+from securefl.flower import client_app
+
+app = client_app.app

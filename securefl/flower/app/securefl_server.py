@@ -1,0 +1,3 @@
+from securefl.flower import server_app
+
+app = server_app.app

@@ -1,0 +1,147 @@
+"""``securefl run --engine flower``: hand a run to a SuperLink, and follow it from its folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from securefl import durable
+from securefl.errors import EngineError
+from securefl.flower.bundle import app_files, flower_environment, state_file
+from securefl.run_folder import RunFolder
+from securefl.study import Study
+
+FOLLOW_SECONDS = 0.5
+ASK_SECONDS = 15.0
+"""Between two questions to the SuperLink, which cost a process each."""
+
+
+def submit(
+    study: Path,
+    out: Path,
+    connection: str | None,
+    options: dict[str, bool],
+) -> str:
+    """Hand a run to the SuperLink, on whose computer study and folder stand; its number.
+
+    Args:
+        connection: name in Flower's configuration; its default one if None.
+        options: ``resume``, ``overwrite``, ``insecure-unchecked``.
+
+    Raises:
+        EngineError: the SuperLink does not take it.
+    """
+    config = {"study": str(study.absolute()), "out": str(out.absolute()), **options}
+    if any('"' in value or "\\" in value for value in config.values() if isinstance(value, str)):
+        raise EngineError('Flower takes no path with " or \\ in it: rename the folder.')
+    words = " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in config.items())
+    state_file(out.absolute()).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="securefl-") as folder:
+        for name, data in app_files().items():
+            (Path(folder) / name).write_bytes(data)
+        said = _flwr("run", folder, *([connection] if connection else []), "--run-config", words)
+    run = str(said.get("run-id", ""))
+    if not run:
+        raise EngineError(
+            f"The SuperLink did not take the run: {said.get('error-message', 'no reason given')}."
+        )
+    return run
+
+
+def follow(run: str, out: Path, connection: str | None, show: Callable[[dict[str, Any]], None]) -> str:
+    """Show a line a round until the run has ended; its state, ``finished`` or ``stopped``.
+
+    The first Ctrl-C asks the run to stop after its round.
+
+    Raises:
+        EngineError: it failed, with its reason.
+    """
+    folder, shown, asked = RunFolder(out.absolute()), 0, time.monotonic()
+    while True:
+        try:
+            time.sleep(FOLLOW_SECONDS)
+        except KeyboardInterrupt:
+            durable.write(folder.stop_file, b"stop\n")
+            print("The run stops after its round; a second Ctrl-C only stops following it.", file=sys.stderr)
+        state = _state(out, run)
+        history = folder.history() if folder.history_file.exists() else []
+        for line in history[shown:]:
+            show(line)
+        shown = max(shown, len(history))
+        if state.get("state") in ("finished", "stopped"):
+            return str(state["state"])
+        if state.get("state") == "failed":
+            raise EngineError(str(state["error"]))
+        if time.monotonic() - asked > ASK_SECONDS:
+            asked = time.monotonic()
+            _see_alive(run, connection, out)
+
+
+def _state(out: Path, run: str) -> dict[str, Any]:
+    try:
+        state = json.loads(state_file(out.absolute()).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if state.get("run") == run else {}
+
+
+def _see_alive(run: str, connection: str | None, out: Path) -> None:
+    """A ServerApp that was killed says nothing: the SuperLink does."""
+    said = _flwr("list", *([connection] if connection else []), "--run-id", run)
+    runs = said.get("runs") or [{}]
+    status = str(runs[0].get("status", ""))
+    if status.startswith("finished") and _state(out, run).get("state") not in (
+        "finished",
+        "stopped",
+        "failed",
+    ):
+        raise EngineError(
+            f"Flower ended the run ({status}): see the SuperLink's log, and run again with --resume if {out} "
+            "has been begun."
+        )
+
+
+def _flwr(command: str, *arguments: str) -> dict[str, Any]:
+    environment = {**flower_environment(), "PYTHONWARNINGS": "ignore"}
+    line = [sys.executable, "-P", "-m", "flwr.cli.app", command, *arguments, "--format", "json"]
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment)
+    start = ended.stdout.find("{")
+    try:
+        said: dict[str, Any] = json.loads(ended.stdout[start:])
+    except ValueError as error:
+        last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or ["no word"]
+        raise EngineError(f"Flower's command line failed: {last[0].strip()}.") from error
+    if not said.get("success", True):
+        raise EngineError(
+            f"Flower refuses: {str(said.get('error-message', 'no reason given')).strip().rstrip('.')}."
+        )
+    return said
+
+
+def run_over_flower(
+    study: Path, out: Path, connection: str | None, options: dict[str, bool], quiet: bool
+) -> bool:
+    """Submit a run and follow it; whether it is finished, and not only stopped.
+
+    Raises:
+        EngineError: Flower does not take it, or it fails.
+    """
+    Study.load(study)
+    run = submit(study, out, connection, options)
+    if not quiet:
+        print(f"Flower runs it as {run}.", file=sys.stderr)
+
+    def show(line: dict[str, Any]) -> None:
+        if not quiet:
+            accuracy = f", accuracy {line['accuracy']:.4f}" if line["accuracy"] is not None else ""
+            print(
+                f"round {line['round']}: {len(line['included'])} hospitals{accuracy}, {line['seconds']:.1f} s"
+            )
+
+    return follow(run, out, connection, show) == "finished"
