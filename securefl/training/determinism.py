@@ -2,7 +2,7 @@
 
 A network trained on one, two and four threads gives three different models; on one thread it repeats exactly across
 processes of one CPU class. A process that trains calls ``settle`` before its first tensor operation, any other that
-computes calls ``single_thread``: deterministic algorithms cost seconds to import, and only gradients need them.
+computes calls ``single_thread``: only gradients need deterministic algorithms.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def settle() -> None:
     single_thread()
     import torch
 
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms(True), without the compiler, which nothing here uses and takes 3 s to load.
+    torch.set_deterministic_debug_mode("error")
     # No operation of ours reads memory that it has not written; filling it first costs a tenth of the training.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

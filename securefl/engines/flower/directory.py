@@ -8,6 +8,7 @@ what a member says is believed by its signature alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from flwr.serverapp import Grid
 
@@ -15,6 +16,14 @@ from securefl.engines.flower import mail
 from securefl.errors import EngineError
 
 HELLO_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A member's node, and since when it is up: one that was started anew has lost the mail that it had taken."""
+
+    node: int
+    since: str
 
 
 class Directory:
@@ -30,13 +39,14 @@ class Directory:
         self._asked: dict[str, int] = {}
         self._said: dict[int, str | None] = {}
 
-    def online(self) -> dict[str, int]:
-        """The members that can be reached now, with their nodes.
+    def online(self) -> dict[str, Reached]:
+        """The members that can be reached now.
 
         Raises:
             EngineError: two nodes are registered under one member's name.
         """
-        nodes = {info.node_id: info.name for info in self._grid.get_nodes()}
+        infos = {info.node_id: info for info in self._grid.get_nodes()}
+        nodes = {node: info.name for node, info in infos.items()}
         self._hear(nodes)
         found: dict[str, int] = {}
         for node, name in sorted(nodes.items()):
@@ -46,7 +56,7 @@ class Directory:
             said = self._said[node]
             if node in nodes and nodes[node] not in self._members and said is not None:
                 found.setdefault(said, node)
-        return found
+        return {m: Reached(node, infos[node].last_activated_at) for m, node in found.items()}
 
     def _hear(self, nodes: dict[int, str]) -> None:
         unknown = [

@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from protocols.errors import EncodingError
 from securefl.engines.coordination import Deliver
 from securefl.engines.flower import mail
-from securefl.engines.flower.directory import Directory
+from securefl.engines.flower.directory import Directory, Reached
 from securefl.engines.link import Reply
 from securefl.errors import EngineError, SecureFLError
 from securefl.roles.effects import Gone, Lost, Received
@@ -45,6 +45,7 @@ class Box:
     since: float = 0.0
     sent: list[Message] = field(default_factory=list)
     on_its_way: str = ""
+    carrier: Reached | None = None
     expires: float = 0.0
     losses: int = 0
 
@@ -74,7 +75,7 @@ class Postman:
         self._deliver, self._observe, self._pause = deliver, observe, pause
         self._directory = Directory(grid, patience)
         self._boxes = {member: Box() for member in patience}
-        self._online: dict[str, int] = {}
+        self._online: dict[str, Reached] = {}
         self._delayed: list[tuple[float, Lost]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -124,15 +125,17 @@ class Postman:
     def _push(self, now: float) -> None:
         out: list[tuple[Box, FlowerMessage]] = []
         with self._lock:
-            for member, node in self._online.items():
+            for member, reached in self._online.items():
                 box = self._boxes[member]
                 if box.waiting and not box.on_its_way:
                     count = min(len(box.waiting), mail.MAX_MESSAGES)
                     box.sent = [box.waiting.popleft() for _ in range(count)]
                     box.since, box.expires = now, now + self._patience[member]
+                    box.carrier = reached
                     content = mail.packed([message.to_bytes() for message in box.sent], member)
                     seconds = self._patience[member]
-                    out.append((box, self._grid.create_message(content, mail.MAIL, node, "", seconds)))
+                    message = self._grid.create_message(content, mail.MAIL, reached.node, "", seconds)
+                    out.append((box, message))
         # One at a time: Flower holds a request's objects twice while it sends them.
         for box, message in out:
             (box.on_its_way,) = self._grid.push_messages([message])
@@ -195,7 +198,9 @@ class Postman:
         for member, box in self._boxes.items():
             # A hospital that is away may come back within the round; a party's absence stops everybody.
             unsent = box.waiting and member in self._spared and now - box.since > self._patience[member]
-            if unsent or (box.on_its_way and now > box.expires + PAUSE_SECONDS):
+            silent = box.on_its_way and now > box.expires + PAUSE_SECONDS
+            restarted = box.on_its_way and self._online.get(member, box.carrier) != box.carrier
+            if unsent or silent or restarted:
                 self._lose(member)
         due = [lost for at, lost in self._delayed if at <= now]
         self._delayed = [(at, lost) for at, lost in self._delayed if at > now]

@@ -28,6 +28,7 @@ class MemoryGrid(Grid):
     def __init__(self, nodes: dict[int, Node], names: dict[int, str] | None = None) -> None:
         self.nodes, self.names = nodes, names or {}
         self.away: set[int] = set()
+        self.starts: dict[int, int] = {}
         self.pushed: list[Message] = []
         self._waiting: dict[str, Message] = {}
         self._numbers = itertools.count()
@@ -53,7 +54,17 @@ class MemoryGrid(Grid):
         return [node for node in self.nodes if node not in self.away]
 
     def get_nodes(self) -> list[NodeInfo]:
-        return [NodeInfo(node_id=node, name=self.names.get(node, "")) for node in self.get_node_ids()]
+        return [
+            NodeInfo(
+                node_id=node, name=self.names.get(node, ""), last_activated_at=str(self.starts.get(node, 1))
+            )
+            for node in self.get_node_ids()
+        ]
+
+    def restart(self, node: int, behaviour: Node) -> None:
+        """A node ends with the mail that it took, and another process comes in its place."""
+        self._waiting = {n: m for n, m in self._waiting.items() if m.metadata.dst_node_id != node}
+        self.nodes[node], self.starts[node] = behaviour, self.starts.get(node, 1) + 1
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         numbers = []

@@ -118,6 +118,16 @@ def test_silence_is_a_loss(opened: Open, memory_grid: Any) -> None:
     assert post.next() == Lost("north")
 
 
+def test_mail_that_a_node_took_is_lost_when_it_is_started_anew(opened: Open, memory_grid: Any) -> None:
+    grid = memory_grid({1: lambda _: None, 2: _echo}, NAMES)
+    post = opened(grid, patience=60.0)
+    post.postman.post("north", _note("taken and forgotten"))
+    time.sleep(0.1)
+    assert post.events.empty()
+    grid.restart(1, _echo)
+    assert post.next() == Lost("north")
+
+
 def test_a_party_that_never_comes_is_given_up_and_a_hospital_is_not(opened: Open, memory_grid: Any) -> None:
     grid = memory_grid({1: _echo, 2: _echo}, NAMES)
     grid.away = {1, 2}
