@@ -65,8 +65,10 @@ def run(
         ),
     ] = False,
     engine: Annotated[
-        Literal["local", "flower"],
-        typer.Option(help="local: processes of this computer; flower: over a running SuperLink."),
+        Literal["local", "flower", "ray"],
+        typer.Option(
+            help="local: processes of this computer; flower: over a running SuperLink; ray: many simulated hospitals."
+        ),
     ] = "local",
     connection: Annotated[
         str | None,
@@ -89,16 +91,29 @@ def run(
         else:
             print(f"Stopped; go on with: securefl run {study_path} --out {out} --engine flower --resume")
         return
-    result = running.run(
-        study_path,
-        out,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        base_port=base_port,
-        progress=not quiet,
-        insecure_unchecked=insecure_unchecked,
-    )
+    if engine == "ray":
+        from securefl.flower.simulation import simulate
+
+        result = simulate(
+            study_path,
+            out,
+            actors=workers,
+            resume=resume,
+            overwrite=overwrite,
+            progress=not quiet,
+            insecure_unchecked=insecure_unchecked,
+        )
+    else:
+        result = running.run(
+            study_path,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            workers=workers,
+            base_port=base_port,
+            progress=not quiet,
+            insecure_unchecked=insecure_unchecked,
+        )
     if not result.finished:
         print(
             f"Stopped after {len(result.history)} rounds; go on with: securefl run {study_path} --out {out} --resume"

@@ -61,13 +61,13 @@ def handled(places: Places, letters: list[bytes], seconds: float) -> Reply:
         LinkFaultError, LinkLostError: a party's process reports a fault, or is gone.
     """
     if places.role == "party":
-        return _joined([_forwarded(places, letter, seconds) for letter in letters])
+        return joined([_forwarded(places, letter, seconds) for letter in letters])
     # Late: a party's ClientApp starts without torch.
     from securefl.training.determinism import settle
 
     settle()
     node = _hospital(places)
-    return _joined([node.handle(places.name, letter) for letter in letters])  # type: ignore[attr-defined]
+    return joined([node.handle(places.name, letter) for letter in letters])  # type: ignore[attr-defined]
 
 
 def _places(context: Context) -> Places:
@@ -110,7 +110,7 @@ def _hospital(places: Places) -> object:
     )
 
 
-def _joined(replies: list[Reply]) -> Reply:
+def joined(replies: list[Reply]) -> Reply:
     """Answers in order; times added up."""
     notes: dict[str, float] = {}
     for reply in replies:
