@@ -1,0 +1,85 @@
+"""The engines that a study may run on, and a run that stays with its engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from securefl import consortium as members
+from securefl import running
+from securefl.cli.app import app
+from securefl.errors import RunError, StudyError
+from securefl.flower.simulation import simulate
+from securefl.run_folder import RUN_FILE, RunFolder
+from securefl.study import Study
+
+SIMULATION = """\
+name = "Six hospitals"
+seed = 7
+[simulation]
+baselines = []
+[consortium]
+hospitals = ["cleveland", "hungary", "switzerland", "va"]
+parties = 2
+[data]
+source = "fed-heart"
+standardise = "features"
+[model]
+kind = "logistic"
+[training]
+rounds = 2
+learning_rate = 0.05
+batch_size = 16
+[server]
+optimizer = "fedavgm"
+"""
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "study.toml").write_text(SIMULATION)
+    return folder
+
+
+def test_a_run_is_not_resumed_by_another_engine(simulation: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out")
+    with folder.locked():
+        folder.prepare(Study.load(simulation), {"engine": "flower", "folder": str(simulation)})
+    with pytest.raises(RunError, match="--engine flower"):
+        running.run(simulation, folder.path, resume=True, progress=False)
+
+
+def test_ray_is_for_simulations(simulation: Path, tmp_path: Path) -> None:
+    text = SIMULATION.replace("[simulation]\nbaselines = []\n", "")
+    text = text.replace(
+        'hospitals = ["cleveland", "hungary", "switzerland", "va"]\nparties = 2', 'file = "consortium.toml"'
+    )
+    text = text.replace('source = "fed-heart"', 'source = "npz"\nroot = "{hospital}.npz"')
+    (simulation / "study.toml").write_text(text)
+    members.create(simulation, ["north", "south", "east"], ["party-1", "party-2"], None)
+    with pytest.raises(StudyError, match="not a simulation"):
+        simulate(simulation, tmp_path / "out")
+
+
+def test_an_unknown_engine_is_a_usage_error(simulation: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    result = CliRunner().invoke(app, ["run", str(simulation), "--out", out, "--engine", "carrier-pigeon"])
+    assert result.exit_code == 2
+    assert not Path(out).exists()
+
+
+@pytest.mark.slow
+def test_ray_and_the_local_engine_give_the_same_bytes(simulation: Path, tmp_path: Path) -> None:
+    """However many actors there are."""
+    local = running.run(simulation, tmp_path / "local", progress=False)
+    for actors in (1, 2):
+        out = tmp_path / f"ray-{actors}"
+        result = simulate(simulation, out, actors=actors, progress=False)
+        assert result.finished
+        assert json.loads((out / RUN_FILE).read_text())["engine"] == "ray"
+        assert (out / "model.safetensors").read_bytes() == (local.path / "model.safetensors").read_bytes()
