@@ -40,14 +40,16 @@ def study(tmp_path):
 def test_a_run_reads_back_with_the_records_beside_its_study(tmp_path, study):
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
-        running._enter(folder, study, resume=False, overwrite=False, workers=1, unchecked=False)
+        running._enter(
+            folder, study, resume=False, overwrite=False, engine="local", workers=1, unchecked=False
+        )
     result = running.load_result(tmp_path / "run")
     assert (result.finished, result.history, result.summary) == (False, [], {})
     assert sum(p.numel() for p in result.model.parameters()) == 10
 
 
 def test_what_will_run_is_looked_at_without_writing(tmp_path, study):
-    world = running._new_world(study, base_port=None, unchecked=False)
+    world = running._new_world(study, base_port=None, unchecked=False, local=True)
     assert {name: len(data.train) for name, data in world.data.items()} == dict.fromkeys(
         world.terms.hospitals, 16
     )
