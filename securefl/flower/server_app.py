@@ -7,6 +7,7 @@ folder: an error before the run began must not touch what is in there.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from securefl import durable
+from securefl.engines.flower.postman import SuperLinkLostError
 from securefl.errors import RunError, SecureFLError
 from securefl.flower.bundle import state_file
 
@@ -28,6 +30,9 @@ def main(grid: Grid, context: Context) -> None:
         coordinate(grid, context, out)
     except SecureFLError as error:
         _say(out, context, "failed", str(error))
+        if isinstance(error, SuperLinkLostError):
+            # Flower's process would wait for ever to report to a SuperLink that is gone.
+            os._exit(1)
         raise
 
 

@@ -18,6 +18,8 @@ from securefl.run_folder import RunFolder
 from securefl.study import Study
 
 FOLLOW_SECONDS = 0.5
+GIVE_UP_SECONDS = 180.0
+"""Without an answer of the SuperLink; longer than a ServerApp waits before it says so itself."""
 ASK_SECONDS = 15.0
 """Between two questions to the SuperLink, which cost a process each."""
 
@@ -63,6 +65,7 @@ def follow(run: str, out: Path, connection: str | None, show: Callable[[dict[str
         EngineError: it failed, with its reason.
     """
     folder, shown, asked = RunFolder(out.absolute()), 0, time.monotonic()
+    heard = asked
     while True:
         try:
             time.sleep(FOLLOW_SECONDS)
@@ -80,7 +83,19 @@ def follow(run: str, out: Path, connection: str | None, show: Callable[[dict[str
             raise EngineError(str(state["error"]))
         if time.monotonic() - asked > ASK_SECONDS:
             asked = time.monotonic()
-            _see_alive(run, connection, out)
+            try:
+                status = _status(run, connection)
+                heard = asked
+            except EngineError as error:
+                if asked - heard > GIVE_UP_SECONDS:
+                    raise EngineError(
+                        f"The SuperLink is gone: start it, then run again with --resume. {error}"
+                    ) from error
+                continue
+            if status.startswith("finished") and "state" not in _ended(out, run):
+                raise EngineError(
+                    f"Flower ended the run ({status}): see the SuperLink's log, and run again with --resume."
+                )
 
 
 def _state(out: Path, run: str) -> dict[str, Any]:
@@ -91,20 +106,16 @@ def _state(out: Path, run: str) -> dict[str, Any]:
     return state if state.get("run") == run else {}
 
 
-def _see_alive(run: str, connection: str | None, out: Path) -> None:
-    """A ServerApp that was killed says nothing: the SuperLink does."""
+def _ended(out: Path, run: str) -> dict[str, Any]:
+    state = _state(out, run)
+    return state if state.get("state") in ("finished", "stopped", "failed") else {}
+
+
+def _status(run: str, connection: str | None) -> str:
+    """What the SuperLink says of a run: a ServerApp that was killed says nothing itself."""
     said = _flwr("list", *([connection] if connection else []), "--run-id", run)
     runs = said.get("runs") or [{}]
-    status = str(runs[0].get("status", ""))
-    if status.startswith("finished") and _state(out, run).get("state") not in (
-        "finished",
-        "stopped",
-        "failed",
-    ):
-        raise EngineError(
-            f"Flower ended the run ({status}): see the SuperLink's log, and run again with --resume if {out} "
-            "has been begun."
-        )
+    return str(runs[0].get("status", ""))
 
 
 def _flwr(command: str, *arguments: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class FlowerEngine:
     ) -> None:
         self._grid, self._wait, self._pause = grid, wait, pause
         self._terms = Terms.of(study, consortium, run.unchecked())
-        self._coordination = Coordination(run, self._terms)
+        self._coordination = Coordination(run, self._terms, self._look)
         self._postman: Postman | None = None
 
     def __enter__(self) -> FlowerEngine:
@@ -61,6 +61,10 @@ class FlowerEngine:
     def __exit__(self, *_: object) -> None:
         if self._postman is not None:
             self._postman.close()
+
+    def _look(self) -> None:
+        if self._postman is not None:
+            self._postman.check()
 
     def _await_members(self) -> None:
         """Wait until all parties, and enough hospitals, can be reached."""

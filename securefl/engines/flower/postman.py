@@ -34,7 +34,14 @@ PAUSE_SECONDS = 5.0
 MAX_LOSSES = 5
 """Of one party in a row; then the coordinator goes on without it, or ends."""
 
+SILENCE_SECONDS = 120.0
+"""Without an answer of the SuperLink, after which the run ends. After a restart in time the run goes on."""
+
 Observe = Callable[[str, str, Message, Reply, int], None]
+
+
+class SuperLinkLostError(EngineError):
+    """The SuperLink does not answer any more."""
 
 
 @dataclass
@@ -79,6 +86,7 @@ class Postman:
         self._delayed: list[tuple[float, Lost]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
@@ -89,7 +97,16 @@ class Postman:
         """Carry no more; what is on its way is forgotten."""
         self._closed.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout=5.0)  # Flower's client tries for ever to reach a SuperLink that is gone
+
+    def check(self) -> None:
+        """See that the SuperLink still answers.
+
+        Raises:
+            SuperLinkLostError: it has been silent for ``SILENCE_SECONDS``.
+        """
+        if self._thread.is_alive() and time.monotonic() - self._heard > SILENCE_SECONDS:
+            raise _gone(f"silent for {SILENCE_SECONDS:.0f} s")
 
     def post(self, member: str, message: Message) -> None:
         """Put a message into a member's box. A new announcement replaces one that still lies there."""
@@ -110,15 +127,12 @@ class Postman:
                     self._online, looked = self._directory.online(), now
                 self._push(now)
                 self._pull()
-                self._give_up(time.monotonic())
+                self._heard = time.monotonic()
+                self._give_up(self._heard)
         except SecureFLError as error:
             self._deliver(error)
         except Exception as error:  # whatever Flower's client raises when the SuperLink is gone
-            self._deliver(
-                EngineError(
-                    f"The SuperLink cannot be reached ({type(error).__name__}): start it, then run again with --resume."
-                )
-            )
+            self._deliver(_gone(type(error).__name__))
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -206,3 +220,9 @@ class Postman:
         self._delayed = [(at, lost) for at, lost in self._delayed if at > now]
         for lost in due:
             self._deliver(lost)
+
+
+def _gone(why: str) -> SuperLinkLostError:
+    return SuperLinkLostError(
+        f"The SuperLink cannot be reached ({why}): start it, then run again with --resume."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -182,6 +183,22 @@ def test_the_superlinks_end_is_one_sentence(opened: Open, memory_grid: Any) -> N
     assert isinstance(error, EngineError)
     assert "SuperLink" in str(error)
     assert "--resume" in str(error)
+
+
+def test_a_silent_superlink_ends_the_run_after_a_while(
+    opened: Open, memory_grid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman, "SILENCE_SECONDS", 0.3)
+    grid = memory_grid({1: _echo, 2: _echo}, NAMES)
+    post = opened(grid)
+    time.sleep(0.4)
+    post.postman.check()  # nobody wrote, and the SuperLink still answers
+    let_go = threading.Event()
+    grid.get_nodes = lambda: let_go.wait(30) and []
+    time.sleep(0.5)
+    with pytest.raises(EngineError, match="--resume"):
+        post.postman.check()
+    let_go.set()
 
 
 def test_two_nodes_of_one_name_end_the_run(opened: Open, memory_grid: Any) -> None:
