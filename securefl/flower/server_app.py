@@ -18,6 +18,7 @@ from securefl import durable
 from securefl.engines.flower.postman import SuperLinkLostError
 from securefl.errors import RunError, SecureFLError
 from securefl.flower.bundle import state_file
+from securefl.flower.submit import distributed
 
 app = ServerApp()
 
@@ -50,7 +51,7 @@ def coordinate(grid: Grid, context: Context, out: Path) -> None:
     wait = float(config.get("wait-seconds", 300))
     _say(out, context, "running")
     result = running.run(
-        _path(context, "study"),
+        distributed(_path(context, "study")),
         out,
         resume=bool(config.get("resume", False)),
         overwrite=bool(config.get("overwrite", False)),

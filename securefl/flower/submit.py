@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from securefl import durable
-from securefl.errors import EngineError
+from securefl.errors import EngineError, StudyError
 from securefl.flower.bundle import app_files, flower_environment, state_file
 from securefl.run_folder import RunFolder
 from securefl.study import Study
@@ -22,6 +22,18 @@ GIVE_UP_SECONDS = 180.0
 """Without an answer of the SuperLink; longer than a ServerApp waits before it says so itself."""
 ASK_SECONDS = 15.0
 """Between two questions to the SuperLink, which cost a process each."""
+
+
+def distributed(path: Path) -> Study:
+    """A study that may run over many computers: pooled data and shown updates are for one.
+
+    Raises:
+        StudyError: it is malformed, or a simulation.
+    """
+    study = Study.load(path)
+    if study.simulation:
+        raise StudyError(f"{path} is a simulation: run it with --engine local or --engine ray.")
+    return study
 
 
 def submit(
@@ -141,9 +153,10 @@ def run_over_flower(
     """Submit a run and follow it; whether it is finished, and not only stopped.
 
     Raises:
+        StudyError: it is malformed, or a simulation.
         EngineError: Flower does not take it, or it fails.
     """
-    Study.load(study)
+    distributed(study)
     run = submit(study, out, connection, options)
     if not quiet:
         print(f"Flower runs it as {run}.", file=sys.stderr)
