@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from securefl import durable
 from securefl.errors import ConsortiumError
@@ -31,6 +31,9 @@ class Places(BaseModel):
         home: folder for what must survive a restart.
         privacy: a hospital's ledger and budget over all studies, in a folder NAME.
         socket: where a party's process takes messages; mode 0600.
+        steward: the public key, hexadecimal, of a hospital's steward; the hospital then contributes only while a
+            permit of the steward's allows it. "" asks for none.
+        permit: folder of that permit, and of its revocation.
         insecure_unchecked: take part in a run in which nobody checks norms and sums.
     """
 
@@ -44,7 +47,18 @@ class Places(BaseModel):
     home: Path = Path("home")
     privacy: Path = Path("privacy")
     socket: Path = Path("run/party.sock")
+    steward: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    permit: Path = Path("permit")
     insecure_unchecked: bool = Field(default=False)
+
+    @model_validator(mode="after")
+    def _permitted(self) -> Places:
+        # A permit that nobody checks must not look like one that is.
+        if "permit" in self.model_fields_set and not self.steward:
+            raise ValueError("a permit wants steward, the key that it is checked with")
+        if self.steward and self.role != "hospital":
+            raise ValueError("only a hospital has a steward")
+        return self
 
     @classmethod
     def load(cls, file: Path) -> Places:
@@ -66,7 +80,10 @@ class Places(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ConsortiumError(f"{file} is malformed at {where}: {first['msg'].lower()}.") from error
+            message = str(first["msg"]).removeprefix("Value error, ").lower()
+            raise ConsortiumError(
+                f"{file} is malformed{' at ' + where if where else ''}: {message}."
+            ) from error
         folder = file.absolute().parent
         paths = {
             name: folder / value for name, value in places.model_dump().items() if isinstance(value, Path)
@@ -75,7 +92,8 @@ class Places(BaseModel):
 
     def save(self, file: Path) -> None:
         """Write ``member.toml``; what has its default is left out."""
-        values = self.model_dump(mode="json", exclude_defaults=True)
+        without = set() if self.steward else {"permit"}
+        values = self.model_dump(mode="json", exclude_defaults=True, exclude=without)
         durable.write(
             file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()).encode(), mode=0o644
         )

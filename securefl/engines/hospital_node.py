@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,18 @@ from securefl import durable, plaintext
 from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
 from securefl.engines.link import LinkServer, Reply
-from securefl.errors import ConsortiumError
-from securefl.roles.hospital import HospitalMachine, Trains
+from securefl.errors import ConsortiumError, RefusedError
+from securefl.permit import NOT_APPROVED, Consent, PermitError
+from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, Trains, declined
 from securefl.roles.host import Answering, Store
+from securefl.roles.messages import Announcement, Refusal, Settled, read_message
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 from securefl.training.server import Vector
 from securefl.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from securefl.privacy import Budget
     from securefl.roles.spending import Spending
     from securefl.training.private import PrivateTrainer
 
@@ -40,7 +44,8 @@ class HospitalPlaces:
 
     ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared; ``unchecked`` is an
     insecure run, see ``Terms``. ``privacy`` has a folder for each hospital with what outlives the study: its privacy
-    ledger, and its ``budget.toml`` if it has set a budget.
+    ledger, and its ``budget.toml`` if it has set a budget. With ``steward`` (32 bytes of public key) a hospital
+    contributes only while the permit in ``permit`` allows it.
     """
 
     study: Path
@@ -52,6 +57,8 @@ class HospitalPlaces:
     clear: Path | None = None
     unchecked: bool = False
     privacy: Path | None = None
+    permit: Path | None = None
+    steward: bytes = b""
 
 
 class TimedTrainer:
@@ -95,6 +102,7 @@ class HospitalNode:
         self._ledgers: dict[str, Store] = {}
         self._spending: dict[str, Spending] = {}
         self._keys: dict[str, members.MemberKeys] = {}
+        self._consents: dict[str, Consent] = {}
 
     def handle(self, hospital: str, message: bytes) -> Reply:
         """One step of one hospital."""
@@ -116,12 +124,16 @@ class HospitalNode:
 
     def _step(self, hospital: str, message: bytes) -> Reply:
         started = time.perf_counter()
+        store = Store(self._places.home / hospital)
+        if (answer := self._not_approved(hospital, message, store)) is not None:
+            return Reply([answer], {})
         trainer = TimedTrainer(self._trainer(hospital))
         keys = self._keys_of(hospital)
-        store, ledger = Store(self._places.home / hospital), self._ledger(hospital)
+        ledger = self._ledger(hospital)
         machine = HospitalMachine(
             hospital, self._terms, keys.signing, keys.sealing, trainer, self._study.settings.server,
             self._trainers[hospital].layout.trainable_size, store, self._spending.get(hospital),
+            self._consent(hospital),
         )  # fmt: skip
         messages = Answering(machine, store, ledger=ledger).answer(message)
         seconds = time.perf_counter() - started
@@ -130,6 +142,53 @@ class HospitalNode:
             messages,
             {"train-seconds": f"{trainer.seconds:.6f}", "other-seconds": f"{seconds - trainer.seconds:.6f}"},
         )
+
+    def _consent(self, hospital: str) -> Consent | None:
+        places = self._places
+        if not places.steward:
+            return None
+        if places.permit is None:
+            raise ConsortiumError("The hospital has a steward and no folder for permits: name one.")
+        if hospital not in self._consents:
+            study, private = self._terms.study, self._terms.private is not None
+            consent = Consent(places.permit, places.steward, study, hospital, private=private)
+            self._consents[hospital] = consent
+        return self._consents[hospital]
+
+    def _not_approved(self, hospital: str, data: bytes, store: Store) -> bytes | None:
+        """The answer to a message that the steward does not allow, before a record is read or a study's code runs.
+
+        What the hospital has contributed to is brought to its end: outcomes of it, and the check of its sum.
+        """
+        consent = self._consent(hospital)
+        explanation = consent.refusal() if consent is not None else None
+        if explanation is None:
+            return None
+        try:
+            message = read_message(data)
+        except EncodingError:
+            return None  # the machine says so
+        if isinstance(message, Announcement):
+            answer = declined(consent, message.context, hospital)
+            return answer.to_bytes() if answer is not None else None
+        contributed = ANSWER in store if isinstance(message, Settled) else MEMORY in store
+        if contributed:
+            return None
+        about = type(message).kind
+        return Refusal(
+            member=hospital, about=about, hospital="", reason=NOT_APPROVED, explanation=explanation
+        ).to_bytes()
+
+    def _allowance(self, hospital: str) -> Budget | None:
+        """What the permit allows the study now."""
+        from securefl.privacy import Budget
+
+        consent = self._consent(hospital)
+        try:
+            limit = consent.permit().limit() if consent is not None else None
+        except PermitError as error:
+            raise RefusedError(NOT_APPROVED, str(error)) from error
+        return Budget(epsilon=limit[0], delta=limit[1], unit=limit[2]) if limit else None
 
     def _keys_of(self, hospital: str) -> members.MemberKeys:
         if hospital not in self._keys:
@@ -166,7 +225,8 @@ class HospitalNode:
             dataset = dataset_name(data, root)
             budgets = read_budgets(folder / hospital / "budget.toml")
             budget = budgets.of(dataset) if budgets else None
-            self._spending[hospital] = Spending(PrivacyLedger(dataset, store, budget), private)
+            ledger, allowance = PrivacyLedger(dataset, store, budget), partial(self._allowance, hospital)
+            self._spending[hospital] = Spending(ledger, private, allowance)
             self._ledgers[hospital] = store
         return self._ledgers[hospital]
 

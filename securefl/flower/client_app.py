@@ -106,6 +106,8 @@ def _hospital(places: Places) -> object:
             socket=places.socket,
             unchecked=places.insecure_unchecked,
             privacy=places.privacy,
+            permit=places.permit,
+            steward=bytes.fromhex(places.steward),
         )
     )
 

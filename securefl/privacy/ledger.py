@@ -63,11 +63,13 @@ class PrivacyLedger:
         occasion: Occasion,
         promise: Budget | None = None,
         extra_delta: float = 0.0,
+        allowance: Budget | None = None,
     ) -> None:
-        """Refuse an attempt that would exceed the hospital's budget, or what its study promises.
+        """Refuse an attempt that would exceed the hospital's budget, its permit, or what its study promises.
 
-        promise: the study's epsilon and delta, for its own unit; None for a study that sets its noise alone. An
-        attempt that is charged already costs nothing more.
+        promise: the study's epsilon and delta, for its own unit; None for a study that sets its noise alone.
+        allowance: what the steward's permit allows the study, over all its runs, for any unit. An attempt that is
+        charged already costs nothing more.
 
         Raises:
             RefusedError: ``budget-exceeded``; one sentence with the figures.
@@ -81,9 +83,11 @@ class PrivacyLedger:
             raise PrivacyError(
                 f"The study promises something to a {promise.unit}, but its mechanism is for a {mechanism.unit}."
             )
+        own = [(c, s) for c, s in charges.values() if c.study == occasion.study]
         if promise is not None:
-            own = [(c, s) for c, s in charges.values() if c.study == occasion.study]
             self._limit(own, mechanism, step, promise, "what this study promises")
+        if allowance is not None:
+            self._limit(own, mechanism, step, allowance, "what the steward's permit allows")
         if self._budget is not None:
             self._limit(
                 list(charges.values()), mechanism, step, self._budget, "the budget that this hospital sets"

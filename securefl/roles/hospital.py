@@ -1,9 +1,9 @@
 """A hospital: it keeps the chain, computes the model by itself, and contributes sealed shares of its update.
 
-What it checks before it trains: the study, the place in the chain, that the announced model is the one which the
-previous outcome gives, a cohort and a committee large enough, and that every party's one-round key is signed by its
-pinned key. When an outcome comes, it checks that its own contribution stands in it, and takes part in the check of the
-sum.
+What it checks before it trains: the study, its steward's consent, the place in the chain, that the announced model is
+the one which the previous outcome gives, a cohort and a committee large enough, and that every party's one-round key is
+signed by its pinned key. When an outcome comes, it checks that its own contribution stands in it, and takes part in the
+check of the sum.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from protocols.envelope import SealingKey
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
 from securefl.errors import RefusedError
+from securefl.permit import NOT_APPROVED
 from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
 from securefl.roles.messages import (
     Accepted,
@@ -65,6 +66,20 @@ class Trains(Protocol):
     def update(self, model: Vector, round_: int) -> Vector: ...
 
 
+class Consents(Protocol):
+    """Whether the hospital's steward allows its part in the study; see ``securefl.permit``."""
+
+    def refusal(self) -> str | None: ...
+
+
+def declined(consent: Consents | None, context: RoundContext, hospital: str) -> Declined | None:
+    """What a hospital answers to an announcement that its steward does not allow; None if it may contribute."""
+    explanation = consent.refusal() if consent is not None else None
+    if explanation is None:
+        return None
+    return Declined(context=context.digest(), hospital=hospital, reason=NOT_APPROVED, explanation=explanation)
+
+
 class HospitalMachine:
     """One hospital's part in one study.
 
@@ -77,6 +92,7 @@ class HospitalMachine:
         trainable: leading coordinates of the model that are parameters.
         stored: what it persisted before, by name; empty at first.
         spending: its privacy ledger, over all studies on its data set; a private study needs it.
+        consent: its steward's; asked at every announcement. None where nobody has to allow anything.
     """
 
     def __init__(
@@ -90,11 +106,12 @@ class HospitalMachine:
         trainable: int,
         stored: Mapping[str, bytes],
         spending: Spending | None = None,
+        consent: Consents | None = None,
     ) -> None:
         self.name = name
         self._terms, self._key, self._trainer = terms, key, trainer
         self._server, self._trainable = server, trainable
-        self._spending = spending
+        self._spending, self._consent = spending, consent
         # A memory that a power failure took is no loss: the hospital is behind, and is sent the outcomes again.
         remembered = Replica.recovered(stored[MEMORY]) if MEMORY in stored else None
         self._replica = remembered or Replica.initial(terms, trainer.initial_model())
@@ -130,6 +147,9 @@ class HospitalMachine:
         context = message.context
         self._terms.check_context(context)
         self._terms.check_committee(context)
+        # Before an answer that was given already, too: what is revoked is not sent again.
+        if (answer := declined(self._consent, context, self.name)) is not None:
+            return [Send(COORDINATOR, answer)]
         self._pledges.check_not_failed()
         if context.round > self._replica.place.round:
             return [Send(COORDINATOR, Behind(hospital=self.name, round=self._replica.place.round))]
