@@ -12,7 +12,7 @@ Source: HPKE, RFC 9180, sections 5.1 and 6.1 (base mode, one shot); its hybrid K
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
@@ -45,8 +45,18 @@ def _suite() -> Any:
     return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
+class Bound(Protocol):
+    """What an envelope is bound to: its bytes go into HPKE's ``info``, and name their kind."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def recipient(self) -> str: ...
+    def to_bytes(self) -> bytes: ...
+
+
 class Binding(Record):
-    """What an envelope is bound to; it goes into HPKE's ``info``."""
+    """What a share's envelope is bound to."""
 
     kind = "envelope"
     study: bytes
@@ -85,7 +95,7 @@ class SealingKey:
         """The 1,216 public bytes: ML-KEM's encapsulation key, then X25519's point."""
         return self._mlkem.public_key().public_bytes_raw() + self._x25519.public_key().public_bytes_raw()
 
-    def open(self, envelope: bytes, binding: Binding) -> bytes:
+    def open(self, envelope: bytes, binding: Bound) -> bytes:
         """The content.
 
         Raises:
@@ -129,7 +139,7 @@ def _check_public(public: bytes) -> None:
         raise EncodingError(f"A public sealing key has {PUBLIC_BYTES} bytes, this one has {len(public)}.")
 
 
-def seal(public: bytes, content: bytes | bytearray, binding: Binding) -> bytes:
+def seal(public: bytes, content: bytes | bytearray, binding: Bound) -> bytes:
     """Seal ``content`` to a public key; the result is ``OVERHEAD_BYTES`` longer.
 
     Raises:

@@ -1,0 +1,298 @@
+"""Letters between people over the shared folder: sealed, signed, numbered, each delivered once.
+
+What is sent is first sealed into ``home/outbox/`` and leaves it when it lies on the share: a full or vanished share
+delays letters and loses none. What comes is checked, put into ``home/inbox/``, and then marked in ``home/seen/``, in
+this order; a letter leaves the inbox after it was handled.
+
+Promise: a letter is from who signed it, whom this person has pinned and not removed; a repeated one is refused. A file
+    that is no such letter goes to ``home/quarantine/`` and into the log, and never keeps the next from coming.
+Not promised: the share can withhold or delay letters; then the log has the numbers that are missing. A late one
+    is delivered late. Who needs the sender's order compares ``number``, never times: clocks may be wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from protocols.errors import EncodingError
+from securefl import durable
+from securefl.domain.address import checked
+from securefl.domain.cards import Card, read_card
+from securefl.domain.errors import (
+    CardError,
+    ChangedKeyError,
+    FrameError,
+    IncompleteFrameError,
+    MalformedFrameError,
+    RelayError,
+    UnknownPeerError,
+)
+from securefl.domain.frames import HEAD_BYTES, LARGEST_FRAME, Letter, check_length, open_frame, seal_frame
+from securefl.domain.identity import Identity
+from securefl.domain.lock import exclusive
+from securefl.domain.log import AuditLog
+from securefl.domain.peers import Peers
+from securefl.domain.quarantine import Quarantine
+from securefl.domain.relay import Entry, Relay, read_plain
+from securefl.domain.seen import read_seen, read_sent, write_seen, write_sent
+
+SKEW = 24 * 3600
+"""Seconds by which a letter's time may be off before the log says so."""
+FRAME_NAME = re.compile(r"(\d{12})-[0-9a-f]{16}\.frame")
+
+
+class Mail:
+    """One person's letters.
+
+    Args:
+        identity: whose.
+        peers: whom this person has pinned.
+        relay: the shared folder.
+        log: what is refused, missing or skewed is written there.
+        clock: seconds since 1970; the log's if none is given.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        peers: Peers,
+        relay: Relay | Path,
+        log: AuditLog,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.identity, self.peers, self.log = identity, peers, log
+        self.relay = relay if isinstance(relay, Relay) else Relay(relay)
+        self.home = identity.home
+        self.quarantine = Quarantine(self.home, identity.email, log)
+        self._now = log.now if clock is None else lambda: int(clock())
+
+    # ---- cards ----
+
+    def introduce(self, anew: bool = False) -> None:
+        """Put the own card on the share, unless it lies there.
+
+        Args:
+            anew: also if the share is empty although the card was put there before.
+
+        Raises:
+            ChangedKeyError: another card of this name lies there.
+            RelayError: the share is full, not there, or unexpectedly empty.
+        """
+        before = self.home / "introduced"
+        lies = self.relay.card(self.identity.email)
+        if lies is not None:
+            with suppress(CardError):
+                other = read_card(lies)
+                if other == self.identity.card:
+                    durable.write(before, b"")
+                    return
+                raise ChangedKeyError(
+                    f"Somebody else is {self.identity.email} on this share, with the fingerprint {other.fingerprint}; "
+                    f"this one has {self.identity.fingerprint}. Choose another name; if that card is a forgery, "
+                    "remove it from the share first."
+                )
+        if before.exists() and self.relay.is_empty() and not anew:
+            raise RelayError(
+                f"The shared folder {self.relay.folder} is empty, and was not before: is it connected? If it is a new "
+                f"one, remove {before} and try again."
+            )
+        self.relay.put_card(self.identity.email, self.identity.signed_card)
+        durable.write(before, b"")
+
+    def card_of(self, email: str) -> Card:
+        """The card that lies on the share for somebody, not pinned: its fingerprint must be compared first.
+
+        Raises:
+            CardError: none lies there, or it is none of that name's.
+            ChangedKeyError: that person is pinned with another one.
+        """
+        data = self.relay.card(checked(email))
+        if data is None:
+            raise CardError(
+                f"There is no card of {email} on the share yet: {email} must open a session first."
+            )
+        card = read_card(data)
+        if card.email != email:
+            raise CardError(f"What lies on the share as the card of {email} is {card.email}'s.")
+        self.peers.check(card)
+        return card
+
+    # ---- sending ----
+
+    def send(self, recipient: str, topic: str, body: bytes) -> int:
+        """Seal a letter to a pinned person and put it on the share; its number.
+
+        Raises:
+            UnknownPeerError: the recipient is not pinned.
+            FrameTooLargeError: the body is longer than 64 MiB; nothing is sent then.
+            RelayError: the share is full or gone: the letter is kept, and goes out with the next one.
+        """
+        card = self.peers.get(recipient)
+        with self._alone():
+            number = read_sent(self.home, card) + 1
+            frame = seal_frame(self.identity, card, topic, number, self._now(), body, self.log.head())
+            name = f"{number:012d}-{hashlib.sha256(frame).hexdigest()[:16]}.frame"
+            # A crash between the two leaves a letter whose number is taken again: remove what was not counted.
+            for left in self._outbox(recipient).glob(f"{number:012d}-*.frame"):
+                left.unlink()
+            durable.write(self._outbox(recipient) / name, frame)
+            write_sent(self.home, card, number)
+            self._flush()
+        return number
+
+    def flush(self) -> None:
+        """Put on the share what waits in the outbox; RelayError if that fails, nothing is lost then."""
+        with self._alone():
+            self._flush()
+
+    def _flush(self) -> None:
+        for frame in sorted(self.home.glob("outbox/*/*.frame")):
+            recipient = frame.parent.name
+            try:
+                counted = int(frame.name[:12]) <= read_sent(self.home, self.peers.get(recipient))
+            except UnknownPeerError:
+                counted = False  # removed since: what was meant for it goes nowhere
+            if counted:
+                self.relay.put(self.identity.email, recipient, frame.name, frame.read_bytes())
+            frame.unlink()
+
+    def _outbox(self, recipient: str) -> Path:
+        return durable.private_folder(self.home / "outbox" / recipient)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return exclusive(self.home / "mail.lock")
+
+    # ---- receiving ----
+
+    def receive(self, topics: str | Sequence[str] = "") -> list[Letter]:
+        """The letters whose topic begins with one of ``topics``, each once; others wait.
+
+        They count as handled when this returns. Who must not lose one in a crash takes ``each`` instead.
+
+        Raises:
+            RelayError: the share is not there.
+        """
+        return list(self.each(topics))
+
+    def each(self, topics: str | Sequence[str] = "") -> Iterator[Letter]:
+        """As ``receive``, one by one: a letter counts as handled when the next is asked for.
+
+        After a crash, or an error in between, it comes again.
+        """
+        with suppress(RelayError):
+            self.flush()  # a full share can still be read
+        self.fetch()
+        wanted = (topics,) if isinstance(topics, str) else tuple(topics)
+        for path in sorted(self.home.glob("inbox/*/*.letter")):
+            # The topic stands in the name, so that other letters are not read.
+            if not path.stem.split("-", 1)[1].replace("~", "/").startswith(wanted):
+                continue
+            letter = self._from_inbox(path)
+            if letter is not None:
+                yield letter
+                path.unlink(missing_ok=True)
+
+    def _from_inbox(self, path: Path) -> Letter | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None  # another session of this person took it
+        try:
+            letter = Letter.from_bytes(data)
+            if self.peers.get(letter.sender).digest() == letter.keys:
+                return letter
+            raise UnknownPeerError(f"{letter.sender} has other keys by now.")
+        except (EncodingError, UnknownPeerError) as error:
+            self.quarantine.put(data, path.parent.name, "removed-sender", str(error), path.name)
+            path.unlink(missing_ok=True)
+            return None
+
+    def fetch(self) -> int:
+        """Take what is new on the share into the inbox; how many letters.
+
+        Raises:
+            RelayError: the share is not there, or cannot be read.
+        """
+        self.relay.check()
+        with self._alone():
+            return sum(self._fetch_from(card) for card in self.peers.all())
+
+    def _fetch_from(self, sender: Card) -> int:
+        entries = self.relay.frames(sender.email, self.identity.email)
+        seen = read_seen(self.home, sender)
+        new = [entry for entry in entries if seen.is_news(entry.name, entry.size, entry.stamp)]
+        if not new:
+            return 0
+        known, gaps, came = seen, set(seen.missing), 0
+        for entry in new:
+            try:
+                letter = self._open(sender, entry)
+                if letter is None:
+                    continue
+                seen.check(letter.number)
+            except FrameError as error:
+                self._refuse(sender, entry, error)
+                seen = seen.refused(entry.name, entry.size, entry.stamp)
+                continue
+            self._into_inbox(letter)
+            seen = seen.taken(entry.name, letter.number, letter.head)
+            # Marked one by one: after a crash a letter that was handled must not come again.
+            write_seen(self.home, sender, seen)
+            came += 1
+        seen = seen.only(entry.name for entry in entries)
+        if seen != known:
+            write_seen(self.home, sender, seen)
+        if missing := sorted(set(seen.missing) - gaps):
+            self.log.append(
+                sender.email,
+                "letters-missing",
+                None,
+                "the share has later letters of this sender, and not these",
+                numbers=missing[:100],
+                count=len(missing),
+            )
+        return came
+
+    def _open(self, sender: Card, entry: Entry) -> Letter | None:
+        """The letter in a file; None if it is not all there yet, or gone again."""
+        try:
+            if not entry.plain or not FRAME_NAME.fullmatch(entry.name):
+                raise MalformedFrameError("This is not a frame's file.")
+            with suppress(OSError), entry.path.open("rb") as file:
+                check_length(file.read(HEAD_BYTES), entry.size)
+            return open_frame(self.identity, sender, read_plain(entry.path, LARGEST_FRAME))
+        except (IncompleteFrameError, OSError):
+            return None
+
+    def _into_inbox(self, letter: Letter) -> None:
+        folder = durable.private_folder(self.home / "inbox" / letter.sender)
+        name = f"{letter.number:012d}-{letter.topic.replace('/', '~')}.letter"
+        durable.write(folder / name, letter.to_bytes())
+        if abs(letter.sent - self._now()) > SKEW:
+            self.log.append(
+                letter.sender,
+                "clock-skew",
+                None,
+                "a letter's time is more than a day from this clock; it was taken all the same",
+                number=letter.number,
+                sent=letter.sent,
+            )
+
+    def _refuse(self, sender: Card, entry: Entry, error: FrameError) -> None:
+        where = f"{sender.email}/to/{self.identity.email}/{entry.name[:200]!a}"
+        data = b""
+        if entry.plain:
+            with suppress(OSError, FrameError):
+                data = read_plain(entry.path, LARGEST_FRAME)
+        self.quarantine.put(data, sender.email, error.reason, str(error), where)
+
+    def witnessed(self, email: str) -> bytes:
+        """The newest signed head of a pinned person's audit log that came with its letters; empty if none."""
+        return read_seen(self.home, self.peers.get(email)).head
+
+
+__all__ = ["FRAME_NAME", "SKEW", "Letter", "Mail"]

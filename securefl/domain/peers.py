@@ -1,0 +1,106 @@
+"""Whom a person knows: cards that it pinned by its own hand, after comparing fingerprints.
+
+Nothing on the share adds, changes or removes a pinned card. A card that differs from the pinned one is an error. Who
+was removed stays removed: the same keys are never pinned again, new keys only by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protocols.canonical import Record
+from protocols.errors import EncodingError
+from securefl import durable
+from securefl.domain.address import checked, is_email
+from securefl.domain.cards import Card
+from securefl.domain.errors import ChangedKeyError, IdentityError, RevokedError, UnknownPeerError
+
+
+class Pinned(Record):
+    """What ``peers/EMAIL.cbor`` holds. ``gone`` has the digests of cards of that name that were removed."""
+
+    kind = "pinned-peer"
+    card: Card
+    removed: bool
+    gone: list[bytes]
+
+
+class Peers:
+    """The pinned cards in ``home/peers/``; read again at every question, since other processes write them too."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = durable.private_folder(Path(home) / "peers")
+
+    def pin(self, card: Card) -> None:
+        """Pin a card whose fingerprint a person has compared. Pinning the same again changes nothing.
+
+        Raises:
+            ChangedKeyError: another card of that name is pinned.
+            RevokedError: this very card was removed before.
+        """
+        card.check()
+        old = self._read(card.email)
+        if old is not None and card.digest() in old.gone:
+            raise RevokedError(
+                f"The keys of {card.email} ({card.fingerprint}) were removed here: they stay so, ask for new ones."
+            )
+        if old is not None and not old.removed:
+            self.check(card)
+            return
+        self._write(Pinned(card=card, removed=False, gone=[] if old is None else old.gone))
+
+    def check(self, card: Card) -> None:
+        """Raise ChangedKeyError if the card's name is pinned with other keys; an unknown name passes."""
+        old = self._read(card.email)
+        if old is not None and not old.removed and old.card != card:
+            raise ChangedKeyError(
+                f"The card of {card.email} has changed: pinned is {old.card.fingerprint}, this one is "
+                f"{card.fingerprint}. Ask its owner in person; only if the keys were really renewed, remove the "
+                "old card and accept the new one."
+            )
+
+    def get(self, email: str) -> Card:
+        """The pinned card; UnknownPeerError if there is none or it was removed."""
+        pinned = self._read(checked(email))
+        if pinned is None:
+            raise UnknownPeerError(f"{email} is not known here: compare its fingerprint and accept it first.")
+        if pinned.removed:
+            raise UnknownPeerError(f"{email} was removed here.")
+        return pinned.card
+
+    def all(self) -> list[Card]:
+        """The cards that are pinned and not removed, in the order of their names."""
+        known = (self._read(path.stem) for path in sorted(self._folder.glob("*.cbor")) if is_email(path.stem))
+        return [pinned.card for pinned in known if pinned is not None and not pinned.removed]
+
+    def remove(self, email: str) -> None:
+        """Forget a person for good: what its keys sign is nothing from now on; UnknownPeerError if it is not known."""
+        card = self.get(email)
+        old = self._read(email)
+        gone = [] if old is None else old.gone
+        self._write(Pinned(card=card, removed=True, gone=[*gone, card.digest()]))
+
+    def removed(self, email: str) -> bool:
+        """Whether the person was known, and is no more."""
+        pinned = self._read(checked(email))
+        return pinned is not None and pinned.removed
+
+    def _path(self, email: str) -> Path:
+        return self._folder / f"{email}.cbor"
+
+    def _write(self, pinned: Pinned) -> None:
+        durable.write(self._path(pinned.card.email), pinned.to_bytes())
+
+    def _read(self, email: str) -> Pinned | None:
+        path = self._path(email)
+        try:
+            pinned = Pinned.from_bytes(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, EncodingError) as error:
+            raise IdentityError(
+                f"{path} is damaged: restore it from its backup, or pin the card again."
+            ) from error
+        if pinned.card.email != email:
+            raise IdentityError(f"{path} holds the card of {pinned.card.email}: restore it from its backup.")
+        return pinned

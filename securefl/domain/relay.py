@@ -1,0 +1,163 @@
+"""The folder that everybody shares: a network share, a synchronised folder, or a disk that is carried around.
+
+Nothing in it is trusted. Each person writes under its own name only: ``EMAIL/card.cbor`` and
+``EMAIL/to/RECIPIENT/NUMBER-DIGEST.frame``. Files appear whole where the file system can rename; readers bear it where
+it cannot. No link is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from securefl import durable
+from securefl.domain.address import checked
+from securefl.domain.cards import LONGEST_CARD
+from securefl.domain.errors import FrameTooLargeError, MalformedFrameError, RelayError
+from securefl.errors import EngineError
+
+CARD = "card.cbor"
+MOST_FILES = 100_000
+"""In one folder. What is more is not looked at."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in somebody's folder; ``stamp`` changes when its content does."""
+
+    name: str
+    path: Path
+    size: int
+    stamp: int
+    plain: bool
+
+
+class Relay:
+    """The shared folder as one person uses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder).absolute()
+
+    def check(self) -> None:
+        """Raise RelayError if there is no share."""
+        if not self.folder.is_dir():
+            raise RelayError(f"The shared folder {self.folder} is not there: connect it, then try again.")
+
+    def is_empty(self) -> bool:
+        """Whether nothing at all lies in the share, as where it is not mounted."""
+        self.check()
+        return not any(not name.startswith(".") for name in os.listdir(self.folder))
+
+    def put_card(self, email: str, data: bytes) -> None:
+        """Write a person's own card."""
+        self._write(self._own(email), CARD, data)
+
+    def card(self, email: str) -> bytes | None:
+        """What lies there as a person's card, or None."""
+        self.check()
+        path = self.folder / checked(email) / CARD
+        try:
+            return read_plain(path, LONGEST_CARD)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _explained(error, path) from error
+
+    def put(self, sender: str, recipient: str, name: str, data: bytes) -> None:
+        """Write a frame of ``sender``'s for ``recipient``.
+
+        Raises:
+            RelayError: the share is full, not writable, or not there.
+        """
+        own = self._own(sender)
+        if not (own / CARD).exists():
+            raise RelayError(
+                f"The card of {sender} is no longer in {self.folder}: is the share connected? If it is a new one, open "
+                "the session again."
+            )
+        self._write(self._own(sender, "to", checked(recipient)), name, data)
+
+    def frames(self, sender: str, recipient: str) -> list[Entry]:
+        """The files that lie there for ``recipient`` from ``sender``, in the order of their names; none if no folder.
+
+        Raises:
+            RelayError: the share is not there, or cannot be read.
+        """
+        self.check()
+        folder = self.folder / checked(sender) / "to" / checked(recipient)
+        found = []
+        try:
+            with os.scandir(folder) as files:
+                for file in files:
+                    if file.name.startswith("."):
+                        continue  # our own, or a synchroniser's, while it is being written
+                    status = file.stat(follow_symlinks=False)
+                    plain = stat.S_ISREG(status.st_mode)
+                    stamp = status.st_mtime_ns
+                    found.append(Entry(file.name, folder / file.name, status.st_size, stamp, plain))
+                    if len(found) >= MOST_FILES:
+                        break
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _explained(error, folder) from error
+        return sorted(found, key=lambda entry: entry.name)
+
+    def _own(self, *parts: str) -> Path:
+        """The folder of these names, made if it is not there; no link on the way."""
+        self.check()
+        folder = self.folder
+        try:
+            for part in parts:
+                folder = folder / part
+                folder.mkdir(mode=0o755, exist_ok=True)
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    raise RelayError(
+                        f"{folder} is not a folder: somebody put a link or a file there, remove it."
+                    )
+        except OSError as error:
+            raise _explained(error, folder) from error
+        return folder
+
+    def _write(self, folder: Path, name: str, data: bytes) -> None:
+        try:
+            durable.write(folder / name, data, mode=0o644)
+        except EngineError as error:
+            cause = error.__cause__
+            raise _explained(
+                cause if isinstance(cause, OSError) else OSError(0, ""), folder / name
+            ) from error
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """An ordinary file's bytes; OSError if it cannot be read.
+
+    Raises:
+        MalformedFrameError: it is a link, a pipe or a device.
+        FrameTooLargeError: it is longer than ``limit``.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MalformedFrameError("This is a link, not a file.") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise MalformedFrameError("This is not an ordinary file.")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FrameTooLargeError(f"A file of more than {limit:,} bytes is too long.")
+    return data
+
+
+def _explained(error: OSError, path: Path) -> RelayError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RelayError(f"The share is full, {path} cannot be written: free some space; nothing is lost.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RelayError(f"{path} cannot be written or read: ask who runs the share for its permissions.")
+    reason = os.strerror(error.errno).lower() if error.errno else "unknown reason"
+    return RelayError(f"The share failed at {path} ({reason}): connect it again; nothing is lost.")
