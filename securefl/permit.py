@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from protocols.canonical import Record
 from protocols.errors import EncodingError, SignatureError
@@ -78,17 +78,26 @@ class Permit(Record):
     researcher: Line
     reason: Line
 
-    @model_validator(mode="after")
-    def _whole(self) -> Permit:
-        if self.expires <= self.not_before:
-            raise ValueError("it must expire after it begins")
-        given = {bool(self.epsilon), bool(self.delta), bool(self.unit)}
-        if len(given) != 1:
+    @field_validator("epsilon", "delta")
+    @classmethod
+    def _number(cls, value: str, info: ValidationInfo) -> str:
+        if value:
+            _between(value, Decimal(10**6 if info.field_name == "epsilon" else 1))
+        return value
+
+    @field_validator("unit")
+    @classmethod
+    def _together(cls, value: str, info: ValidationInfo) -> str:
+        if {bool(info.data.get("epsilon")), bool(info.data.get("delta")), bool(value)} == {True, False}:
             raise ValueError("epsilon, delta and unit go together")
-        if self.epsilon:
-            _between(self.epsilon, Decimal(10**6))
-            _between(self.delta, Decimal(1))
-        return self
+        return value
+
+    @field_validator("expires")
+    @classmethod
+    def _later(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("not_before", -1):
+            raise ValueError("it must expire after it begins")
+        return value
 
     def limit(self) -> tuple[float, float, Literal["patient", "hospital"]] | None:
         """Epsilon, delta and unit; None without a limit."""
