@@ -1,0 +1,173 @@
+"""The ClientApp's mod: the reply of a train or evaluate function leaves the client only masked.
+
+It stands first in ``ClientApp(mods=[...])``, outside of all mods that look at the reply. It fails closed: a message to
+train or evaluate that is not a step of the protocol is answered with an error, and what the function replies beside
+its arrays and metrics is dropped.
+
+What it remembers between two messages lies in the context's state. Flower keeps that at the client (in the
+SuperNode's memory, or in a simulation's process) and does not send it to the SuperLink. It is erased with the last
+step, or when the next exchange begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.constant import ErrorCode
+
+from protocols.errors import ProtocolError
+from protocols.pairwise import (
+    Agreements,
+    Client,
+    Delivery,
+    Memory,
+    Policy,
+    Roster,
+    StepError,
+    Survivors,
+    Terms,
+)
+from protocols.signing import SigningKey
+from securefl.errors import SecureFLError
+from securefl.secagg import mail
+from securefl.secagg.claims import claim
+from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
+from securefl.secagg.vector import pack
+
+STATE = "securefl.secagg"
+NAME, KEY_FILE = "secagg-name", "secagg-key"
+"""Of the node's configuration, for pinned keys: ``flower-supernode --node-config 'secagg-name="oslo" ...'``."""
+
+
+class SecureMod:
+    """The mod, with a client's own conditions.
+
+    Args:
+        minimum: the fewest clients whose sum this client helps to open, at least 3.
+        corrupted: how many clients may work with the server; see ``protocols.pairwise.Policy``.
+        pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed in
+            nothing, and the node's configuration names this client (``secagg-name``) and the file of its private key
+            (``secagg-key``: 32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the
+            server is believed about the keys.
+    """
+
+    def __init__(
+        self, *, minimum: int = 3, corrupted: int = 0, pinned: Mapping[str, bytes] | None = None
+    ) -> None:
+        self._policy = Policy(
+            minimum=minimum, corrupted=corrupted, pinned=dict(pinned) if pinned is not None else None
+        )
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Answer a message of Flower's; see ``flwr.clientapp.typing.Mod``."""
+        purpose = message.metadata.message_type
+        if purpose.partition(".")[0] not in (TRAIN, EVALUATE):
+            return call_next(message, context)
+        try:
+            return Message(self._answer(message, context, call_next), reply_to=message)
+        except (ProtocolError, SecureFLError) as error:
+            return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, str(error)), reply_to=message)
+
+    def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> RecordDict:
+        purpose = message.metadata.message_type
+        if not purpose.replace(".", "_").isidentifier():
+            raise StepError("This message has a type that is none of Flower's.")
+        if mail.RECORD not in message.content:
+            raise StepError(
+                f"This client answers {purpose} under secure aggregation only: wrap the strategy in SecureAggregation."
+            )
+        step, parts = mail.unpacked(message.content)
+        client = self._client(context, purpose)
+        match step, parts:
+            case mail.ADVERTISE, [terms]:
+                answer = [
+                    client.advertise(self._checked(Terms.from_bytes(terms), context, purpose)).to_bytes()
+                ]
+            case mail.SHARE, [roster]:
+                answer = [client.share(Roster.from_bytes(roster)).to_bytes()]
+            case mail.MASK, [delivery]:
+                client.receive(Delivery.from_bytes(delivery))
+                answer = self._masked(client, message, context, call_next)
+            case mail.AGREE, [survivors]:
+                answer = [client.agree(Survivors.from_bytes(survivors)).to_bytes()]
+            case mail.UNMASK, [survivors, agreements]:
+                revealed = client.unmask(Survivors.from_bytes(survivors), Agreements.from_bytes(agreements))
+                answer = [revealed.to_bytes()]
+            case _:
+                raise StepError(
+                    "This step of the secure aggregation comes with the wrong number of messages."
+                )
+        if self._policy.pinned is not None:
+            # The context alone would not do: two messages that a hostile server sends at once find the same one.
+            place = _key_file(context).parent / f".secagg-{context.run_id}-{purpose}"
+            claim(place, client.memory.exchange, mail.STEPS.index(step))
+        context.state[_state(purpose)] = ConfigRecord({"memory": client.memory.to_bytes()})
+        return RecordDict({mail.RECORD: mail.packed(step, *answer)})
+
+    def _checked(self, terms: Terms, context: Context, purpose: str) -> Terms:
+        if terms.run != str(context.run_id) or terms.purpose != purpose:
+            raise StepError("The terms belong to another run, or to another kind of message.")
+        Plan.from_bytes(terms.details).encoding(terms.width)
+        return terms
+
+    def _masked(
+        self, client: Client, message: Message, context: Context, call_next: ClientAppCallable
+    ) -> list[bytes]:
+        terms, roster = client.memory.terms, client.memory.roster
+        if terms is None or roster is None:
+            raise StepError("There is no exchange under way.")
+        plan = Plan.from_bytes(terms.details)
+        if len(roster.members) > plan.cohort:
+            raise StepError(
+                f"There are {len(roster.members)} clients, more than the {plan.cohort} agreed on."
+            )
+        del message.content[mail.RECORD]
+        reply = call_next(message, context)
+        if reply.has_error():
+            raise SecAggError("The ClientApp answered with an error.")
+        layout, vector = pack(reply.content, plan, purpose_of(terms.purpose))
+        masked = client.mask(plan.encoding(terms.width).encode(vector))
+        return [masked.to_bytes(), layout.to_bytes()]
+
+    def _client(self, context: Context, purpose: str) -> Client:
+        record = context.state.config_records.get(_state(purpose), ConfigRecord())
+        data = record.get("memory")
+        memory = Memory.from_bytes(data) if isinstance(data, bytes) else Memory()
+        if self._policy.pinned is None:
+            return Client(str(context.node_id), self._policy, memory)
+        name = context.node_config.get(NAME)
+        if not isinstance(name, str):
+            raise SecAggError(f"With pinned keys the node's configuration must give {NAME}.")
+        return Client(name, self._policy, memory, _read_key(_key_file(context)))
+
+
+def purpose_of(message_type: str) -> str:
+    """``train`` or ``evaluate``, of a type such as ``train.first``."""
+    return message_type.partition(".")[0]
+
+
+def _state(purpose: str) -> str:
+    return f"{STATE}.{purpose}"
+
+
+def _key_file(context: Context) -> Path:
+    path = context.node_config.get(KEY_FILE)
+    if not isinstance(path, str):
+        raise SecAggError(f"With pinned keys the node's configuration must give {KEY_FILE}.")
+    return Path(path)
+
+
+def _read_key(path: Path) -> SigningKey:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise SecAggError("The file of the signing key is open to others: chmod 600.")
+        return SigningKey(path.read_bytes())
+    except OSError as error:
+        raise SecAggError("The file of the signing key cannot be read.") from error
+
+
+mod = SecureMod()
+"""With the default conditions: sums of at least 3, and a server that is believed about the keys."""

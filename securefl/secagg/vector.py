@@ -1,0 +1,142 @@
+"""A reply's arrays and metrics as one vector, and a sum of such vectors as one averaged reply.
+
+Only the layout (names, shapes, types) travels in the open: it depends on the model, not on the records.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from protocols.canonical import Record
+from securefl.secagg.plan import EVALUATE, Plan, SecAggError
+
+MAX_ENTRIES = 2**32
+
+
+class ArrayPlace(Record):
+    """An array: its name, NumPy type and shape."""
+
+    kind = "secagg-array"
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class MetricPlace(Record):
+    """A metric: its name and length; -1 for a single number."""
+
+    kind = "secagg-metric"
+    name: str
+    length: int
+
+
+class Layout(Record):
+    """Where things stand in the vector, after the weight: arrays in order, then metrics in order.
+
+    Attributes:
+        arrays_name, metrics_name: names of the records in the reply; the first is empty where there are no arrays.
+        metrics: the weight is not among them.
+    """
+
+    kind = "secagg-layout"
+    arrays_name: str
+    metrics_name: str
+    arrays: list[ArrayPlace]
+    metrics: list[MetricPlace]
+
+    def size(self) -> int:
+        """D, the weight counted."""
+        sizes = [math.prod(array.shape) for array in self.arrays]
+        return 1 + sum(sizes) + sum(abs(metric.length) for metric in self.metrics)
+
+    def check(self) -> None:
+        """Raise SecAggError unless the layout describes arrays of real numbers, of a sane size."""
+        try:
+            kinds = {np.dtype(array.dtype).kind for array in self.arrays}
+        except TypeError as error:
+            raise SecAggError("An array has a type that NumPy does not know.") from error
+        if not kinds <= set("fiub"):
+            raise SecAggError("An array has entries that are not real numbers.")
+        lengths = [d for array in self.arrays for d in array.shape] + [m.length + 1 for m in self.metrics]
+        if min(lengths, default=0) < 0 or self.size() > MAX_ENTRIES:
+            raise SecAggError("The layout of a reply makes no sense.")
+
+
+def pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray[np.float64]]:
+    """A client's reply as a layout and (D,) numbers: n, n u, n m.
+
+    Raises:
+        SecAggError: not one record of arrays (none when evaluating) and one of metrics, no usable weight, or an entry
+            that is not a number or beyond the bound. No value is in the message: it goes to the server.
+    """
+    wanted = 0 if purpose == EVALUATE else 1
+    if len(content.array_records) != wanted or len(content.metric_records) != 1:
+        raise SecAggError(
+            f"A reply to {purpose} has {wanted} ArrayRecord and 1 MetricRecord, this one has "
+            f"{len(content.array_records)} and {len(content.metric_records)}."
+        )
+    [(metrics_name, metrics)] = content.metric_records.items()
+    n = metrics.get(plan.weight)
+    if isinstance(n, list) or n is None or not 0 < n <= plan.max_weight:
+        raise SecAggError(
+            f"The metric {plan.weight} must be one number above 0 and at most {plan.max_weight:g}: "
+            "raise max_weight, or mend the ClientApp."
+        )
+    arrays_name, arrays = next(iter(content.array_records.items()), ("", ArrayRecord()))
+    values = {name: array.numpy() for name, array in arrays.items()}
+    others = {name: value for name, value in metrics.items() if name != plan.weight}
+    layout = Layout(
+        arrays_name=arrays_name,
+        metrics_name=metrics_name,
+        arrays=[ArrayPlace(name=k, dtype=v.dtype.str, shape=list(v.shape)) for k, v in values.items()],
+        metrics=[
+            MetricPlace(name=k, length=len(v) if isinstance(v, list) else -1) for k, v in others.items()
+        ],
+    )
+    layout.check()
+    vector = np.empty(layout.size(), dtype=np.float64)
+    vector[0], at = n, 1
+    for numbers in (*values.values(), *(v if isinstance(v, list) else [v] for v in others.values())):
+        flat = np.asarray(numbers, dtype=np.float64).ravel()
+        vector[at : at + flat.size] = flat
+        at += flat.size
+    rest = vector[1:]
+    # Also false for NaN.
+    if rest.size and not float(np.abs(rest).max()) <= plan.bound:
+        raise SecAggError(
+            f"An entry of the arrays or metrics is not a number, or beyond the agreed bound of {plan.bound:g}: "
+            "raise the bound in SecureAggregation, or find out why."
+        )
+    rest *= n
+    return layout, vector
+
+
+def unpack(layout: Layout, total: NDArray[np.float64], weight: str) -> RecordDict:
+    """The sum of vectors as one reply: the averages, and the sum of the weights.
+
+    Arrays of floats keep their type; others become float64, as under FedAvg.
+    """
+    n = float(total[0])
+    if not n > 0:
+        raise SecAggError("The weights add up to nothing: there is no average.")
+    average, at = total / n, 1
+    arrays: dict[str, Array] = {}
+    for place in layout.arrays:
+        size, dtype = math.prod(place.shape), np.dtype(place.dtype)
+        values = average[at : at + size].reshape(place.shape)
+        arrays[place.name] = Array(values.astype(dtype if dtype.kind == "f" else np.float64))
+        at += size
+    metrics: dict[str, Any] = {weight: n}
+    for metric in layout.metrics:
+        numbers = average[at : at + abs(metric.length)].tolist()
+        metrics[metric.name] = numbers[0] if metric.length == -1 else numbers
+        at += abs(metric.length)
+    records: dict[str, Any] = {layout.metrics_name: MetricRecord(metrics)}
+    if layout.arrays_name:
+        records[layout.arrays_name] = ArrayRecord(arrays)
+    return RecordDict(records)
