@@ -25,8 +25,7 @@ def render(folder: Path, plan: Plan) -> None:
     Raises:
         EngineError: a file cannot be written.
     """
-    install = "; ".join(f"install -D -m 0400 /secrets/{path} /member/keys/{path}" for path in plan.secrets)
-    context: dict[str, object] = {"plan": plan, "nodes": _node_names(plan), "install": install}
+    context: dict[str, object] = {"plan": plan, "nodes": _node_names(plan), "install": _install(plan)}
     _write(folder, "start.sh", context, 0o755)
     if plan.role == "coordinator":
         _write(folder, REGISTER_FILE, context, 0o755)
@@ -91,6 +90,15 @@ def _environment() -> Environment:
 def secret_name(path: str) -> str:
     """A private key file's name among a member's secrets: ``oslo/signing.key`` is ``signing.key``."""
     return PurePosixPath(path).name
+
+
+def _install(plan: Plan) -> str:
+    """A shell line that copies what Kubernetes mounts as links, or open to the group, into plain files."""
+    keys = [("0400", f"/secrets/{path}", f"/member/keys/{path}") for path in plan.secrets]
+    study = [
+        ("0444", f"/sources/file-{i}", f"/member/study/{path}") for i, path in enumerate(plan.study_files)
+    ]
+    return "; ".join(shlex.join(["install", "-D", "-m", *copy]) for copy in keys + study)
 
 
 def _cidr(address: str) -> str:
