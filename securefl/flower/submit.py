@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from securefl import consortium as members
 from securefl import durable
-from securefl.errors import EngineError, StudyError
+from securefl.errors import DataError, EngineError, StudyError
 from securefl.flower.bundle import app_files, flower_environment, state_file
 from securefl.run_folder import RunFolder
 from securefl.study import Study
@@ -27,12 +28,27 @@ ASK_SECONDS = 15.0
 def distributed(path: Path) -> Study:
     """A study that may run over many computers: pooled data and shown updates are for one.
 
+    The coordinator builds the model too, and holds no records. So the study says what a record looks like.
+
     Raises:
-        StudyError: it is malformed, or a simulation.
+        StudyError: it is malformed, a simulation, or needs a hospital's records for the shape of the model.
+        ConsortiumError: its consortium is missing or malformed.
     """
     study = Study.load(path)
-    if study.simulation:
+    file = study.settings.consortium.file
+    if study.simulation or file is None:
         raise StudyError(f"{path} is a simulation: run it with --engine local or --engine ray.")
+    # Late: they take NumPy.
+    from securefl.data import input_shape_and_classes
+
+    hospitals = list(members.load(study.folder / file).hospitals)
+    try:
+        input_shape_and_classes(study.settings.data, study.folder, hospitals, study.settings.seed)
+    except DataError as error:
+        raise StudyError(
+            'The coordinator cannot tell what a record looks like, since it holds none: take data.source = "module", '
+            f"with a file that defines SHAPE and CLASSES. {error}"
+        ) from error
     return study
 
 
