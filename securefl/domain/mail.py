@@ -37,7 +37,7 @@ from securefl.domain.lock import exclusive
 from securefl.domain.log import AuditLog
 from securefl.domain.peers import Peers
 from securefl.domain.quarantine import Quarantine
-from securefl.domain.relay import Entry, Relay, read_plain
+from securefl.domain.relay import Carrier, Entry, Relay
 from securefl.domain.seen import read_seen, read_sent, write_seen, write_sent
 
 SKEW = 24 * 3600
@@ -51,7 +51,7 @@ class Mail:
     Args:
         identity: whose.
         peers: whom this person has pinned.
-        relay: the shared folder.
+        relay: the shared folder, or another carrier.
         log: what is refused, missing or skewed is written there.
         clock: seconds since 1970; the log's if none is given.
     """
@@ -60,12 +60,12 @@ class Mail:
         self,
         identity: Identity,
         peers: Peers,
-        relay: Relay | Path,
+        relay: Carrier | Path,
         log: AuditLog,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.identity, self.peers, self.log = identity, peers, log
-        self.relay = relay if isinstance(relay, Relay) else Relay(relay)
+        self.relay: Carrier = Relay(relay) if isinstance(relay, Path) else relay
         self.home = identity.home
         self.quarantine = Quarantine(self.home, identity.email, log)
         self._now = log.now if clock is None else lambda: int(clock())
@@ -97,8 +97,8 @@ class Mail:
                 )
         if before.exists() and self.relay.is_empty() and not anew:
             raise RelayError(
-                f"The shared folder {self.relay.folder} is empty, and was not before: is it connected? If it is a new "
-                f"one, remove {before} and try again."
+                "The share is empty, and was not before: is it connected? If it is a new one, remove "
+                f"{before} and try again."
             )
         self.relay.put_card(self.identity.email, self.identity.signed_card)
         durable.write(before, b"")
@@ -262,9 +262,10 @@ class Mail:
         try:
             if not entry.plain or not FRAME_NAME.fullmatch(entry.name):
                 raise MalformedFrameError("This is not a frame's file.")
-            with suppress(OSError), entry.path.open("rb") as file:
-                check_length(file.read(HEAD_BYTES), entry.size)
-            return open_frame(self.identity, sender, read_plain(entry.path, LARGEST_FRAME))
+            head = self.relay.head(entry, HEAD_BYTES)
+            if head is not None:
+                check_length(head, entry.size)
+            return open_frame(self.identity, sender, self.relay.read(entry, LARGEST_FRAME))
         except (IncompleteFrameError, OSError):
             return None
 
@@ -287,7 +288,7 @@ class Mail:
         data = b""
         if entry.plain:
             with suppress(OSError, FrameError):
-                data = read_plain(entry.path, LARGEST_FRAME)
+                data = self.relay.read(entry, LARGEST_FRAME)
         self.quarantine.put(data, sender.email, error.reason, str(error), where)
 
     def witnessed(self, email: str) -> bytes:

@@ -12,11 +12,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from securefl import durable
 from securefl.domain.address import checked
 from securefl.domain.cards import LONGEST_CARD
-from securefl.domain.errors import FrameTooLargeError, MalformedFrameError, RelayError
+from securefl.domain.errors import FrameError, FrameTooLargeError, MalformedFrameError, RelayError
 from securefl.errors import EngineError
 
 CARD = "card.cbor"
@@ -26,13 +27,26 @@ MOST_FILES = 100_000
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in somebody's folder; ``stamp`` changes when its content does."""
+    """A file in somebody's folder: ``key`` is its path or number, ``stamp`` changes when its content does."""
 
     name: str
-    path: Path
+    key: str
     size: int
     stamp: int
     plain: bool
+
+
+class Carrier(Protocol):
+    """What brings letters from one person to another; nothing that it says is trusted. Its errors are RelayErrors."""
+
+    def check(self) -> None: ...
+    def is_empty(self) -> bool: ...
+    def put_card(self, email: str, data: bytes) -> None: ...
+    def card(self, email: str) -> bytes | None: ...
+    def put(self, sender: str, recipient: str, name: str, data: bytes) -> None: ...
+    def frames(self, sender: str, recipient: str) -> list[Entry]: ...
+    def head(self, entry: Entry, size: int) -> bytes | None: ...
+    def read(self, entry: Entry, limit: int) -> bytes: ...
 
 
 class Relay:
@@ -56,13 +70,15 @@ class Relay:
         self._write(self._own(email), CARD, data)
 
     def card(self, email: str) -> bytes | None:
-        """What lies there as a person's card, or None."""
+        """What lies there as a person's card (nothing at all where a link or a long file does), or None."""
         self.check()
         path = self.folder / checked(email) / CARD
         try:
             return read_plain(path, LONGEST_CARD)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except FrameError:
+            return b""
         except OSError as error:
             raise _explained(error, path) from error
 
@@ -97,7 +113,7 @@ class Relay:
                     status = file.stat(follow_symlinks=False)
                     plain = stat.S_ISREG(status.st_mode)
                     stamp = status.st_mtime_ns
-                    found.append(Entry(file.name, folder / file.name, status.st_size, stamp, plain))
+                    found.append(Entry(file.name, str(folder / file.name), status.st_size, stamp, plain))
                     if len(found) >= MOST_FILES:
                         break
         except (FileNotFoundError, NotADirectoryError):
@@ -105,6 +121,15 @@ class Relay:
         except OSError as error:
             raise _explained(error, folder) from error
         return sorted(found, key=lambda entry: entry.name)
+
+    def head(self, entry: Entry, size: int) -> bytes | None:
+        """The first bytes of a file; OSError if it cannot be read. None where a carrier has files whole or not."""
+        with open(entry.key, "rb", opener=_plainly) as file:
+            return file.read(size)
+
+    def read(self, entry: Entry, limit: int) -> bytes:
+        """A file's bytes; as ``read_plain``."""
+        return read_plain(Path(entry.key), limit)
 
     def _own(self, *parts: str) -> Path:
         """The folder of these names, made if it is not there; no link on the way."""
@@ -139,19 +164,25 @@ def read_plain(path: Path, limit: int) -> bytes:
         MalformedFrameError: it is a link, a pipe or a device.
         FrameTooLargeError: it is longer than ``limit``.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise MalformedFrameError("This is a link, not a file.") from error
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise MalformedFrameError("This is not an ordinary file.")
+    with open(path, "rb", opener=_plainly) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise FrameTooLargeError(f"A file of more than {limit:,} bytes is too long.")
     return data
+
+
+def _plainly(path: str, flags: int) -> int:
+    """Open what is no link, without waiting at a pipe."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MalformedFrameError("This is a link, not a file.") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MalformedFrameError("This is not an ordinary file.")
+    return descriptor
 
 
 def _explained(error: OSError, path: Path) -> RelayError:
