@@ -133,7 +133,7 @@ class Exchange:
 STEPS = ("advertise", "share", "mask", "agree", "unmask")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data())
 def test_the_sum_is_that_of_plain_integers_whoever_leaves_when(data):
     n = data.draw(st.integers(3, 7))

@@ -1,0 +1,378 @@
+"""The wrapper and the mod together, over Flower's wire format and without processes."""
+
+import logging
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import strategy as strategies
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
+
+from protocols.errors import EncodingError
+from protocols.signing import SigningKey
+from securefl.secagg import SecAggError, SecureAggregation, SecureMod, mod
+from securefl.secagg.strategy import SecureGrid
+
+
+def initial():
+    return ArrayRecord(
+        {
+            "w": Array(np.zeros((3, 4), dtype=np.float32)),
+            "count": Array(np.array(0, dtype=np.int64)),
+            "double": Array(np.zeros(5)),
+        }
+    )
+
+
+def run(grid, strategy, rounds=1):
+    return strategy.start(grid=grid, initial_arrays=initial(), num_rounds=rounds)
+
+
+def close(result, other, tolerance=1e-6):
+    assert set(result.arrays) == set(other.arrays)
+    for name, array in other.arrays.items():
+        mine = result.arrays[name].numpy()
+        assert mine.dtype == array.numpy().dtype
+        assert mine.shape == array.numpy().shape
+        np.testing.assert_allclose(mine, array.numpy(), rtol=1e-6, atol=tolerance)
+
+
+@pytest.mark.parametrize("width", [64, 32])
+@pytest.mark.parametrize("strategy", [FedAvg, FedProx, FedAvgM, FedAdam])
+def test_the_model_is_that_of_the_plain_app(loop_grid, simple_app, strategy, width):
+    make = (lambda: strategy(proximal_mu=0.1)) if strategy is FedProx else strategy
+    options = {} if width == 64 else {"width": 32, "bound": 128.0, "max_weight": 100.0}
+    if strategy is FedAdam:  # its initial arrays have to be floats
+        options["bound"] = 128.0
+    plain = run(loop_grid(simple_app(), 4), make(), 3)
+    secure = run(loop_grid(simple_app(mod), 4), SecureAggregation(make(), **options), 3)
+    # Adam divides by the root of its second moment: small differences grow.
+    close(secure, plain, 1e-6 if width == 64 else 1e-3)
+    for mine, theirs in (
+        (secure.train_metrics_clientapp, plain.train_metrics_clientapp),
+        (secure.evaluate_metrics_clientapp, plain.evaluate_metrics_clientapp),
+    ):
+        assert set(mine) == set(theirs) == {1, 2, 3}
+        for key in theirs[3]:
+            assert mine[3][key] == pytest.approx(theirs[3][key], abs=1e-3 if width == 32 else 1e-8)
+
+
+def test_nobodys_values_pass_in_the_open(loop_grid, simple_app, values):
+    def passing(grid):
+        found = set()
+        for message in grid.seen:
+            if message.has_error():
+                continue
+            for record in message.content.metric_records.values():
+                found |= set(
+                    record.values() if False else [v for v in record.values() if not isinstance(v, list)]
+                )
+            blob = b"".join(
+                array.data for record in message.content.array_records.values() for array in record.values()
+            )
+            for node in grid.contexts:
+                n, arrays, _ = values(node)
+                found |= {f"arrays of {node}"} if arrays["w"].tobytes() in blob else set()
+                found |= {f"arrays of {node}"} if (arrays["double"] * n).tobytes() in blob else set()
+        return found
+
+    secure, plain = loop_grid(simple_app(mod), 4), loop_grid(simple_app(), 4)
+    run(secure, SecureAggregation(FedAvg()))
+    run(plain, FedAvg())
+    assert passing(secure) == set()
+    # The control: the same search in the plain app's messages finds everybody's weight, metric and arrays.
+    for node in plain.contexts:
+        n, _, loss = values(node)
+        assert {n, loss, f"arrays of {node}"} <= passing(plain)
+
+
+def test_the_context_is_not_in_any_message_and_holds_no_secret_afterwards(loop_grid, simple_app):
+    grid = loop_grid(simple_app(mod), 3)
+    kept = []
+
+    def watch(message, node):
+        for record in grid.contexts[node].state.config_records.values():
+            kept.append(record["memory"])
+        return message
+
+    grid.hook = watch
+    run(grid, SecureAggregation(FedAvg()))
+    from protocols.pairwise import Memory
+
+    secrets = {m.s_secret for m in map(Memory.from_bytes, kept)} | {m.b for m in map(Memory.from_bytes, kept)}
+    secrets.discard(b"")
+    assert len(secrets) == 3 * 2 * 2  # clients, kinds of secret, train and evaluate
+    passed = b"".join(
+        array.data
+        for message in grid.seen
+        for record in message.content.array_records.values()
+        for array in record.values()
+    )
+    assert not any(secret in passed for secret in secrets)
+    for context in grid.contexts.values():
+        for record in context.state.config_records.values():
+            assert Memory.from_bytes(record["memory"]) == Memory(
+                exchange=Memory.from_bytes(record["memory"]).exchange
+            )
+
+
+def average_of(values, nodes):
+    weights = {node: values(node)[0] for node in nodes}
+    total = sum(weights.values())
+    return sum(values(node)[1]["double"] * weights[node] for node in nodes) / total
+
+
+STEPS = ("advertise", "share", "mask", "unmask")
+
+
+def at_step(message, step):
+    record = message.content.array_records.get("securefl.secagg")
+    return (
+        record is not None
+        and next(iter(record)).startswith(step)
+        and message.metadata.message_type == "train"
+    )
+
+
+@pytest.mark.parametrize("how", ["crash", "silence"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_client_that_fails_at_a_step_leaves_the_right_average(loop_grid, simple_app, values, step, how):
+    grid = loop_grid(simple_app(mod), 4)
+
+    def fail(message, node):
+        if node == 102 and at_step(message, step):
+            if how == "crash":
+                raise OSError("the disk is full")
+            return None
+        return message
+
+    grid.hook = fail
+    result = run(grid, SecureAggregation(FedAvg()))
+    left = [100, 101, 103] if step != "unmask" else [100, 101, 102, 103]
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, left), atol=1e-7)
+
+
+def test_in_the_next_round_the_client_is_back(loop_grid, simple_app, values):
+    grid, failed = loop_grid(simple_app(mod), 4), []
+
+    def fail(message, node):
+        if node == 102 and at_step(message, "mask") and not failed:
+            failed.append(node)
+            raise OSError("once")
+        return message
+
+    grid.hook = fail
+    result = run(grid, SecureAggregation(FedAvg()), 2)
+    assert failed == [102]
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_fewer_than_the_threshold_leave_the_model_as_it_was(loop_grid, simple_app, step, caplog):
+    grid = loop_grid(simple_app(mod), 4)
+    grid.hook = lambda message, node: None if node in (101, 102) and at_step(message, step) else message
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        logging.getLogger("flwr").addHandler(caplog.handler)
+        result = run(grid, SecureAggregation(FedAvg()))
+        logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert len(result.arrays or {}) == 0
+    assert "Only 2 clients" in caplog.text
+    assert "3 are needed" in caplog.text
+
+
+def test_two_clients_are_too_few(loop_grid, simple_app, caplog):
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(loop_grid(simple_app(mod), 2), SecureAggregation(FedAvg()))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "at least 3 clients" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["arrays"].update({"double": Array(np.full(5, np.nan))}),
+        lambda content: content["arrays"].update({"double": Array(np.full(5, 1e9))}),
+        lambda content: content["metrics"].update({"loss": float("inf")}),
+        lambda content: content["metrics"].update({"num-examples": 10**9}),
+        lambda content: content["metrics"].update({"num-examples": 0}),
+        lambda content: content["metrics"].update({"num-examples": -1}),
+        lambda content: content["metrics"].update({"num-examples": [1, 2]}),
+        lambda content: content["metrics"].update({"another": 1.0}),
+        lambda content: content["metrics"].pop("num-examples"),
+        lambda content: content["arrays"].update({"double": Array(np.zeros(6))}),
+        lambda content: content["arrays"].pop("w"),
+        lambda content: content.update({"more": MetricRecord({"num-examples": 1})}),
+        lambda content: content.update({"more": ArrayRecord()}),
+    ],
+)
+def test_a_client_whose_reply_cannot_be_added_leaves_and_the_others_average(
+    loop_grid, simple_app, values, change
+):
+    app = simple_app(mod, change=lambda content, node: change(content) if node == 101 else None)
+    result = run(loop_grid(app, 4), SecureAggregation(FedAvg()))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 102, 103]), atol=1e-7
+    )
+
+
+def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
+    app = simple_app(
+        mod, change=lambda content, node: content["arrays"].update({"double": Array(np.full(5, 123456.5))})
+    )
+    grid = loop_grid(app, 3)
+    run(grid, SecureAggregation(FedAvg()))
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    assert len(reasons) == 3
+    assert all("beyond the agreed bound" in reason and "1234" not in reason for reason in reasons)
+
+
+def test_what_a_reply_holds_beside_arrays_and_metrics_is_dropped(loop_grid, simple_app):
+    app = simple_app(
+        mod, change=lambda content, node: content.update({"notes": ConfigRecord({"patient": "Jane"})})
+    )
+    grid = loop_grid(app, 3)
+    assert run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
+    assert not any("notes" in message.content for message in grid.seen)
+
+
+def test_queries_pass_through(loop_grid, simple_app):
+    strategy = SecureAggregation(FedAvg())
+    grid = SecureGrid(loop_grid(simple_app(mod), 3), strategy.settings)
+    replies = grid.send_and_receive([Message(RecordDict(), 101, "query")])
+    assert [reply.content["metrics"]["node"] for reply in replies] == [101]
+
+
+def test_starting_twice_in_a_run_is_fine(loop_grid, simple_app):
+    grid = loop_grid(simple_app(mod), 3)
+    for _ in range(2):
+        assert run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
+
+
+def test_the_threshold_can_be_chosen(loop_grid, simple_app, values):
+    grid = loop_grid(simple_app(mod), 5)
+    grid.hook = lambda message, node: None if node in (103, 104) and at_step(message, "mask") else message
+    result = run(grid, SecureAggregation(FedAvg(), threshold=3))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 101, 102]), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        lambda: strategies.FedMedian(),
+        lambda: strategies.Krum(),
+        lambda: strategies.Bulyan(),
+        lambda: strategies.FedTrimmedAvg(),
+        lambda: strategies.QFedAvg(q=0.1, client_learning_rate=0.1),
+        lambda: strategies.FedXgbBagging(),
+        lambda: strategies.DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 3),
+    ],
+)
+def test_strategies_that_need_each_reply_are_refused(strategy):
+    with pytest.raises(SecAggError, match="needs each client's reply"):
+        SecureAggregation(strategy())
+
+
+@pytest.mark.parametrize(
+    "options", [{"width": 16}, {"bound": 0.5}, {"max_weight": -1}, {"bound": float("inf")}]
+)
+def test_bounds_that_do_not_fit_are_refused(options):
+    with pytest.raises(EncodingError):
+        SecureAggregation(FedAvg(), **options)
+
+
+# -- pinned keys ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pinned(tmp_path):
+    keys = [SigningKey.generate() for _ in range(4)]
+    for k, key in enumerate(keys):
+        folder = tmp_path / f"node-{k}"
+        folder.mkdir()
+        (folder / "key").write_bytes(key.private_bytes())
+        (folder / "key").chmod(0o600)
+
+    def config(k):
+        return {"secagg-name": f"hospital-{k}", "secagg-key": str(tmp_path / f"node-{k}" / "key")}
+
+    return {f"hospital-{k}": key.public for k, key in enumerate(keys)}, config
+
+
+def test_with_pinned_keys_the_average_is_the_same(loop_grid, simple_app, values, pinned):
+    publics, config = pinned
+    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    result = run(grid, SecureAggregation(FedAvg(), signed=True), 2)
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
+
+
+def test_with_pinned_keys_a_client_that_does_not_agree_is_still_in_the_sum(
+    loop_grid, simple_app, values, pinned
+):
+    publics, config = pinned
+    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    grid.hook = lambda message, node: None if node == 101 and at_step(message, "agree") else message
+    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
+
+
+def test_with_pinned_keys_an_unsigned_server_gets_nothing(loop_grid, simple_app, pinned):
+    publics, config = pinned
+    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    assert not run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
+
+
+def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, simple_app, pinned):
+    """The server sends a step twice at once: both processes begin with the same context."""
+    from copy import deepcopy
+
+    publics, config = pinned
+    answers = {}
+    for mods in (SecureMod(pinned=publics), mod):
+        signed = mods is not mod
+        grid = loop_grid(simple_app(mods), 4, config if signed else (lambda k: {}))
+        outcome = answers[signed] = []
+
+        def twice(message, node, grid=grid, outcome=outcome):
+            if node == 101 and at_step(message, "mask"):
+                state = deepcopy(grid.contexts[node].state)
+                first = grid.app(deepcopy(message), grid.contexts[node])
+                grid.contexts[node].state = state
+                second = grid.app(deepcopy(message), grid.contexts[node])
+                outcome += [first.has_error(), second.has_error()]
+                return None
+            return message
+
+        grid.hook = twice
+        run(grid, SecureAggregation(FedAvg(), signed=signed))
+    assert answers[True] == [False, True]
+    # The control: without pinned keys, where the server is believed to follow the protocol, both are answered.
+    assert answers[False] == [False, False]
+
+
+@pytest.mark.parametrize("fault", ["mode", "missing", "no name", "no file", "another's"])
+def test_a_signing_key_that_cannot_be_used_is_refused(loop_grid, simple_app, pinned, tmp_path, fault):
+    publics, config = pinned
+
+    def faulty(k):
+        settings = config(k)
+        if fault == "no name":
+            del settings["secagg-name"]
+        if fault == "no file":
+            del settings["secagg-key"]
+        if fault == "another's":
+            settings["secagg-name"] = f"hospital-{(k + 1) % 4}"
+        return settings
+
+    for k in range(4):
+        key = tmp_path / f"node-{k}" / "key"
+        if fault == "mode":
+            key.chmod(0o644)
+        if fault == "missing":
+            key.unlink()
+    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, faulty)
+    assert not run(grid, SecureAggregation(FedAvg(), signed=True)).train_metrics_clientapp
+    assert {message.has_error() for message in grid.seen} == {False, True}
