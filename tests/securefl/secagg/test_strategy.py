@@ -64,9 +64,7 @@ def test_nobodys_values_pass_in_the_open(loop_grid, simple_app, values):
             if message.has_error():
                 continue
             for record in message.content.metric_records.values():
-                found |= set(
-                    record.values() if False else [v for v in record.values() if not isinstance(v, list)]
-                )
+                found |= {value for value in record.values() if not isinstance(value, list)}
             blob = b"".join(
                 array.data for record in message.content.array_records.values() for array in record.values()
             )

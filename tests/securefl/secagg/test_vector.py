@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import EncodingError
+from securefl.secagg import Plan, SecAggError
+from securefl.secagg.vector import ArrayPlace, Layout, MetricPlace, pack, unpack
+
+PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5)
+
+
+def reply(n, arrays, **metrics):
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()}),
+            "metrics": MetricRecord({"n": n, **metrics}),
+        }
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(-100, 100)), min_size=1, max_size=5))
+def test_the_average_is_that_of_exact_numbers(clients):
+    from fractions import Fraction
+
+    total = None
+    for n, x in clients:
+        layout, vector = pack(reply(n, {"a": [[x, 1.0]]}, loss=x, each=[x, 0.0], none=[]), PLAN, "train")
+        total = vector if total is None else total + vector
+    weight = sum(n for n, _ in clients)
+    exact = float(sum(Fraction(x) * n for n, x in clients) / weight)
+    content = unpack(Layout.from_bytes(layout.to_bytes()), total, "n")
+    metrics = content["metrics"]
+    assert metrics["n"] == weight
+    assert metrics["loss"] == pytest.approx(exact, abs=1e-9)
+    assert metrics["each"] == pytest.approx([exact, 0.0], abs=1e-9)
+    assert metrics["none"] == []
+    assert content["arrays"]["a"].numpy().tolist() == [[pytest.approx(exact, abs=1e-9), pytest.approx(1.0)]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "becomes"),
+    [("f2", "f2"), ("f4", "f4"), ("f8", "f8"), ("i8", "f8"), ("u1", "f8"), ("?", "f8")],
+)
+def test_floats_keep_their_type_and_others_become_float64(dtype, becomes):
+    layout, vector = pack(reply(2, {"a": np.ones((2, 3), dtype=dtype)}), PLAN, "train")
+    array = unpack(layout, vector, "n")["arrays"]["a"].numpy()
+    assert array.dtype == np.dtype(becomes)
+    assert array.tolist() == np.ones((2, 3)).tolist()
+
+
+def test_scalars_and_empty_arrays_have_their_place():
+    layout, vector = pack(reply(2, {"a": np.float32(3), "b": np.zeros((0, 4)), "c": [5.0]}), PLAN, "train")
+    assert layout.size() == vector.size == 3
+    arrays = unpack(layout, vector, "n")["arrays"]
+    assert [arrays[name].numpy().shape for name in "abc"] == [(), (0, 4), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (reply(0, {"a": [1.0]}), "above 0"),
+        (reply(1001, {"a": [1.0]}), "at most 1000"),
+        (reply(float("nan"), {"a": [1.0]}), "above 0"),
+        (reply([1], {"a": [1.0]}), "one number"),
+        (reply(1, {"a": [100.001]}), "beyond the agreed bound"),
+        (reply(1, {"a": [np.inf]}), "beyond the agreed bound"),
+        (reply(1, {"a": [np.nan, 1.0]}), "not a number"),
+        (reply(1, {"a": [1.0]}, loss=101.0), "beyond the agreed bound"),
+        (reply(1, {"a": np.ones(2, dtype=complex)}), "not real numbers"),
+        (RecordDict({"metrics": MetricRecord({"n": 1})}), "1 ArrayRecord"),
+        (RecordDict({"arrays": ArrayRecord()}), "1 MetricRecord"),
+    ],
+)
+def test_replies_that_cannot_be_added_are_refused(content, match):
+    with pytest.raises(SecAggError, match=match):
+        pack(content, PLAN, "train")
+
+
+def test_an_evaluation_has_no_arrays():
+    with pytest.raises(SecAggError, match="0 ArrayRecord"):
+        pack(reply(1, {"a": [1.0]}), PLAN, "evaluate")
+
+
+@pytest.mark.parametrize("array", [("V8", [1]), ("O", [1]), ("nonsense", [1]), ("f4", [-1]), ("f4", [2**40])])
+def test_a_layout_that_makes_no_sense_is_refused(array):
+    dtype, shape = array
+    place = ArrayPlace(name="a", dtype=dtype, shape=shape)
+    with pytest.raises(SecAggError):
+        Layout(arrays_name="a", metrics_name="m", arrays=[place], metrics=[]).check()
+    with pytest.raises(SecAggError):
+        Layout(
+            arrays_name="", metrics_name="m", arrays=[], metrics=[MetricPlace(name="x", length=-2)]
+        ).check()
+
+
+def test_weights_that_add_up_to_nothing_have_no_average():
+    layout, vector = pack(reply(1, {"a": [1.0]}), PLAN, "train")
+    with pytest.raises(SecAggError, match="no average"):
+        unpack(layout, vector * 0, "n")
+
+
+def test_the_largest_vectors_of_the_largest_cohort_do_not_overflow():
+    for width in (32, 64):
+        encoding = PLAN.encoding(width)
+        assert encoding.limit * PLAN.cohort <= 2 ** (width - 1) - 1
+        largest = encoding.encode(np.array([PLAN.bound * PLAN.max_weight, PLAN.max_weight]))
+        total = sum(int(largest[0]) for _ in range(PLAN.cohort))
+        assert total <= 2 ** (width - 1) - 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"bound": 0.9}, {"max_weight": 0.0}, {"bound": float("nan")}, {"cohort": 0}]
+)
+def test_plans_without_sense_are_refused(change):
+    with pytest.raises(EncodingError):
+        PLAN.model_copy(update=change).encoding(64)
