@@ -2,7 +2,7 @@
 # would both write (.venv, the checkers' caches, runs/demo) is behind a lock, and the second says that it waits.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo tumour check test test-all lock clean
+.PHONY: help install demo tumour consortium check test test-all lock clean
 
 # The interpreter that .venv is made with; empty means the first of python3.11, python3.12, python3.13 that works.
 PYTHON ?=
@@ -23,6 +23,9 @@ demo: install  ## train on five hospitals' digits; ends with a table and runs/de
 
 tumour: install  ## the tumour example, with privacy for each patient; ends with a table and runs/tumour/report.html
 	@scripts/with-lock.sh demo .venv/bin/securefl run examples/tumour_consortium --out runs/tumour --overwrite
+
+consortium: install  ## four hospitals decide about a study, and train it: the walkthrough of the Syft domain
+	@scripts/with-lock.sh demo .venv/bin/python examples/hospital_consortium/walkthrough.py --out runs/consortium
 
 check: install  ## ruff, mypy and import-linter
 	@scripts/with-lock.sh check $(MAKE) --no-print-directory checkers

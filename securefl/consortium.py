@@ -31,6 +31,7 @@ Role = Literal["hospital", "party", "dealer"]
 ON_THE_MESH = ("party", "dealer")
 K = TypeVar("K", SigningKey, SealingKey)
 SIGNING_FILE, SEALING_FILE, TLS_FILE = "signing.key", "sealing.key", "tls.key"
+FILE = "consortium.toml"
 
 
 class Member(Settings):
@@ -172,7 +173,7 @@ def create(
     """
     dealers = [] if dealer is None else [dealer]
     _check_names(hospitals, parties, dealers)
-    if (folder / "consortium.toml").exists():
+    if (folder / FILE).exists():
         raise ConsortiumError(
             f"{folder} already holds a consortium: choose another folder, or rotate a member's keys."
         )
@@ -182,7 +183,7 @@ def create(
     members += [make_member(n, "hospital", 0, consortium_id, folder / "keys" / n) for n in hospitals]
     consortium = Consortium(id=consortium_id, epoch=1, members=members)
     consortium.check()
-    save(consortium, folder / "consortium.toml")
+    save(consortium, folder / FILE)
     return consortium
 
 
@@ -207,7 +208,7 @@ def _check_names(hospitals: Sequence[str], parties: Sequence[str], dealers: Sequ
 
 def rotate(folder: Path, name: str) -> Consortium:
     """Give a member new keys and pin them. The old private keys are gone; running studies must be closed first."""
-    consortium = load(folder / "consortium.toml")
+    consortium = load(folder / FILE)
     old = consortium.member(name)
     ranks = [*consortium.parties, *([consortium.dealer.name] if consortium.dealer else [])]
     rank = ranks.index(name) if old.role in ON_THE_MESH else 0
@@ -220,7 +221,7 @@ def rotate(folder: Path, name: str) -> Consortium:
         durable.write(keys / key.name, key.read_bytes())
         key.unlink()
     fresh.rmdir()
-    save(changed, folder / "consortium.toml")
+    save(changed, folder / FILE)
     return changed
 
 
