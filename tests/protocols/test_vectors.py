@@ -38,7 +38,9 @@ from protocols.sharing import Shape, ShareReader, add_share, check_share, zeros
 
 
 def cases(file):
-    vectors = json.loads((files("protocols") / "vectors" / f"{file}.json").read_text())
+    written = json.loads((files("protocols") / "vectors" / "v1" / f"{file}.json").read_text())
+    assert written["version"] == 1
+    vectors = written["cases"]
     assert len({case["name"] for case in vectors}) == len(vectors)
     return [pytest.param(case, id=case["name"]) for case in vectors]
 
