@@ -12,11 +12,14 @@ PRIVACY = (
         statement="Every sum that is opened in a private study has each party's discrete Gaussian noise in it, enough "
         "for the target without the colluding parties' part; none is opened without.",
         adversary=_ONLOOKER,
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
         where=(
-            "securefl.roles.committee_runner.CommitteeRunner",
+            "securefl.roles.committee_runner.CommitteeRunner._add",
             "securefl.roles.private_terms.PrivateTerms.party_variance",
             "protocols.noise.noisy",
         ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/test_private_runs.py::test_every_sum_has_every_partys_noise",
             "tests/securefl/test_private_runs.py::test_nothing_of_a_sum_without_noise_is_kept",
@@ -31,10 +34,13 @@ PRIVACY = (
         statement="One patient, with all records, changes the integer sum of a round by at most the clip in L2 norm, "
         "exactly.",
         adversary=_ONLOOKER,
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
         where=(
             "protocols.bounded_rounding.bounded_rounding",
             "securefl.training.private.PrivateTrainer.update",
         ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/protocols/test_bounded_rounding.py::test_norm_is_bounded_whatever_comes",
             "tests/securefl/training/test_private.py"
@@ -48,7 +54,11 @@ PRIVACY = (
         statement="Who takes part in a round is drawn by the patient's own hospital from its operating system's "
         "source; the study's seed tells nothing of it.",
         adversary=_ONLOOKER,
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
         where=("securefl.training.sampling.poisson_sample",),
+        how=("construction", "statistical test", "attack"),
+        error="Each statistic raises a false alarm at most once in 10^6.",
         shown=(
             "tests/securefl/training/test_sampling.py::test_there_is_no_seed_to_give_and_the_source_is_the_systems",
             "tests/securefl/training/test_sampling.py::test_everybody_is_drawn_at_the_rate_and_by_himself",
@@ -61,7 +71,10 @@ PRIVACY = (
         statement="A round that would exceed a hospital's budget, over all studies on the dataset, gets no "
         "contribution of that hospital; each attempt is charged on disk before the contribution leaves.",
         adversary="studies that ask again and again; crashes at any moment",
-        where=("securefl.privacy.ledger.PrivacyLedger", "securefl.roles.spending.Spending"),
+        colluding=("researcher", "coordinator"),
+        behaviour="malicious",
+        where=("securefl.privacy.ledger.PrivacyLedger.check", "securefl.roles.spending.Spending.charge"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/privacy/test_ledger.py::test_two_studies_on_one_dataset_add_up",
             "tests/securefl/privacy/test_ledger.py::test_a_charge_is_made_once_whenever_the_process_dies",

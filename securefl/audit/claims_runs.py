@@ -10,7 +10,13 @@ RUNS = (
         statement="A hospital that declines, is silent or contributes badly costs its own contribution and nobody "
         "else's, and the receipt says why it is not there.",
         adversary="hospitals and links that fail or misbehave, as long as the minimum is left",
-        where=("securefl.roles.coordinator.CoordinatorMachine", "protocols.contribution.FrozenList"),
+        colluding=("hospital", "network"),
+        behaviour="malicious",
+        where=(
+            "securefl.roles.coordinator.CoordinatorMachine._leave_out",
+            "securefl.roles.terms.Terms.check_list",
+        ),
+        how=("property test", "attack"),
         shown=(
             "tests/securefl/roles/test_coordinator.py"
             "::test_a_silent_hospital_is_left_out_at_the_deadline_and_comes_back",
@@ -27,7 +33,10 @@ RUNS = (
         statement="Whatever goes wrong on the committee's channel ends in a typed error that names the peer, at the "
         "latest at the deadline.",
         adversary="peers that crash, stall, restart or run out of step; a network that loses messages",
-        where=("protocols.mesh_session.Mesh", "protocols.errors.ChannelError"),
+        colluding=("party", "network"),
+        behaviour="malicious",
+        where=("protocols.mesh_session.Mesh.receive", "protocols.mesh_session.Mesh.send"),
+        how=("property test", "attack"),
         shown=(
             "tests/protocols/test_mesh.py::test_silence_ends_at_the_deadline_and_names_the_peer",
             "tests/protocols/test_mesh.py"
@@ -41,10 +50,17 @@ RUNS = (
     ),
     Claim(
         id="channel-is-authenticated",
-        statement="A party's messages are read by, and come from, the holder of exactly the certificate that is pinned "
-        "for its rank.",
+        statement="The committee's channel is authenticated both ways: a party's messages are read by, and come from, "
+        "the holder of exactly the certificate that is pinned for its rank.",
         adversary="whoever is on the network, and a party that claims another's rank",
-        where=("protocols.mesh.GrpcMesh", "protocols.certificates.check_party_certificate"),
+        colluding=("network", "party"),
+        behaviour="malicious",
+        where=(
+            "protocols.mesh.GrpcMesh._peer_of",
+            "protocols.mesh.GrpcMesh._channel",
+            "protocols.certificates.check_party_certificate",
+        ),
+        how=("construction", "attack"),
         shown=(
             "tests/protocols/test_mesh.py::test_an_impostor_at_a_peers_address_is_refused_at_once",
             "tests/protocols/test_mesh.py"
@@ -53,17 +69,20 @@ RUNS = (
             "::test_a_connection_that_is_not_tls_1_3_is_refused_although_its_certificate_is_pinned",
         ),
         limits="TLS hides neither when parties talk nor how much. It rests on gRPC's TLS 1.3.",
-        mutants=("rank-by-word",),
+        mutants=("rank-by-word", "callers-without-certificates"),
     ),
     Claim(
         id="any-bytes-are-answered",
         statement="Whatever bytes reach a role, it answers with a message, and what it refuses changes nothing.",
         adversary="whoever can send a role a message",
+        colluding=("network", "coordinator", "hospital"),
+        behaviour="malicious",
         where=(
-            "securefl.roles.host.Answering",
+            "securefl.roles.host.Answering.answer",
             "securefl.roles.messages.read_message",
             "protocols.canonical.decode",
         ),
+        how=("property test", "attack"),
         shown=(
             "tests/securefl/roles/test_fuzz.py::test_a_mutant_is_refused_or_means_the_same",
             "tests/securefl/roles/test_fuzz.py::test_no_sequence_of_messages_leads_astray",
@@ -76,7 +95,10 @@ RUNS = (
         id="crashes-cost-nothing",
         statement="Any process may be killed at any moment: the study ends with the model of an undisturbed run.",
         adversary="crashes and power failures",
-        where=("securefl.roles.host.Host", "securefl.durable.write"),
+        colluding=(),
+        behaviour="none",
+        where=("securefl.roles.host.Host.take", "securefl.durable.write"),
+        how=("property test", "attack"),
         shown=(
             "tests/securefl/roles/test_crashes.py::test_a_role_killed_before_any_write",
             "tests/securefl/roles/test_crashes.py::test_a_role_killed_at_any_step",
@@ -84,7 +106,6 @@ RUNS = (
         ),
         limits="A round that had to be repeated costs its time. A disk that loses what it was told to keep is not "
         "withstood; see one-sum-a-round.",
-        no_mutant="No single protection carries it: the tests kill every role at each of its writes and compare "
-        "models. The one order of writes that guards a secret has its mutant at one-sum-a-round.",
+        mutants=("written-in-place",),
     ),
 )

@@ -12,7 +12,11 @@ SECRECY = (
         id="parties-see-nothing",
         statement="Of the honest hospitals' updates, any P - 1 parties together learn the opened sum and nothing else.",
         adversary=f"{_ALL_BUT_ONE}; they follow the program",
-        where=("protocols.sharing.share", "protocols.prg.Stream", "protocols.prg.new_seed"),
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
+        where=("protocols.sharing.share", "protocols.prg.Stream.fill", "protocols.prg.new_seed"),
+        how=("construction", "statistical test", "attack"),
+        error="Each statistic raises a false alarm at most once in 10^9, all together at most once in 10^5 runs.",
         shown=(
             "tests/guarantees/test_view_simulation.py::test_a_view_has_the_structure_of_the_simulated_one",
             "tests/guarantees/test_view_simulation.py::test_the_view_with_the_explicit_share_looks_uniform",
@@ -24,15 +28,108 @@ SECRECY = (
         mutants=("short-seed", "one-scalar-mask"),
     ),
     Claim(
+        id="view-is-simulated",
+        statement="What P - 1 parties see of a run can be made from the sums over the honest hospitals alone: a "
+        "trained distinguisher guesses no better than a coin, on real or simulated views and on two inputs of the same "
+        "sums.",
+        adversary=f"{_ALL_BUT_ONE}; they follow the program, and may choose every update",
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
+        where=("protocols.sharing.share", "protocols.prg.Stream.fill", "protocols.prg.new_seed"),
+        how=("construction", "statistical test", "attack"),
+        error="A fair coin is taken for a distinguisher at most once in 10^9; of 600 views, one that is right in 3 of "
+        "4 cases is missed at most once in 10^6.",
+        shown=(
+            "tests/guarantees/test_distinguisher.py::test_the_distinguisher_guesses_like_a_coin",
+            "tests/guarantees/test_distinguisher.py::test_it_guesses_like_a_coin_whoever_colludes",
+            "tests/guarantees/test_distinguisher.py::test_control_a_weak_leak_is_learnt",
+            "tests/guarantees/test_view_simulation.py::test_a_view_has_the_structure_of_the_simulated_one",
+        ),
+        limits="A distinguisher finds coarse faults. Against all that run in feasible time the promise rests on "
+        "AES-256 and on the argument in `protocols.sharing`. Envelopes, keys and what a norm check opens are in other "
+        "claims. Seeds of 32 bits are scaled down to 8.",
+        mutants=(
+            "seed-of-32-bits",
+            "scalar-mask",
+            "mask-of-a-study",
+            "server-rebuilds-keys",
+            "half-a-mask",
+        ),
+    ),
+    Claim(
+        id="contexts-are-bound",
+        statement="A contribution is good for one study, round, attempt, history, purpose, hospital and party, and "
+        "nowhere else.",
+        adversary=_COORDINATOR,
+        colluding=("coordinator", "network", "party"),
+        behaviour="malicious",
+        where=("protocols.contribution.binding", "protocols.envelope.SealingKey.open"),
+        how=("construction", "property test", "attack"),
+        shown=(
+            "tests/protocols/test_contribution.py::test_an_envelope_opens_only_in_its_round",
+            "tests/protocols/test_contribution.py::test_an_envelope_opens_only_for_its_sender_and_recipient",
+            "tests/protocols/test_contribution.py"
+            "::test_under_another_model_or_committee_the_shares_are_noise_and_the_signature_does_not_hold",
+            "tests/protocols/test_contribution.py::test_a_signature_on_one_kind_is_none_on_another",
+        ),
+        limits="Model and committee are bound by the masks and by the hospital's signature, not by the envelope's "
+        "seal. Whoever has the party's round key can read the envelope, and knows what it was bound to.",
+        mutants=("envelope-without-context",),
+    ),
+    Claim(
+        id="sizes-tell-nothing",
+        statement="How long a message is depends on the study, the round and the members' names, and never on records.",
+        adversary="whoever counts bytes on the network, or sees messages go by",
+        colluding=("network", "coordinator"),
+        behaviour="semi-honest",
+        where=("protocols.contribution.contribute", "protocols.sharing.share", "protocols.canonical.encode"),
+        how=("construction", "property test", "attack"),
+        shown=(
+            "tests/guarantees/test_message_sizes.py::test_two_studies_with_other_records_have_messages_of_the_same_sizes",
+            "tests/guarantees/test_message_sizes.py::test_control_a_message_that_packs_its_content_is_seen",
+            "tests/protocols/test_contribution.py::test_sizes_say_who_holds_the_vector_and_nothing_else",
+        ),
+        limits="Who takes part, how often and when, the model's size, and how long training takes are seen. A hospital "
+        "that refuses says why, in words of some length.",
+        mutants=("compressed-updates",),
+    ),
+    Claim(
+        id="no-secret-is-left",
+        statement="No key, mask, seed or update stands in any log, report, store of another, checkpoint or dump that a "
+        "run leaves.",
+        adversary="whoever gets the folder of a run, its logs or its report, but not the members' key folders",
+        colluding=("reader", "thief"),
+        behaviour="malicious",
+        where=(
+            "securefl.durable.write",
+            "securefl.roles.party.PartyMachine._forget_spool",
+            "protocols.envelope.SealingKey.private_bytes",
+        ),
+        how=("construction", "property test", "attack"),
+        shown=(
+            "tests/guarantees/test_nothing_secret_is_left.py::test_no_secret_of_a_whole_run_is_in_any_byte_that_it_leaves",
+            "tests/guarantees/test_nothing_secret_is_left.py::test_control_a_planted_secret_is_found_in_every_form",
+            "tests/processes/test_local_engine.py::test_no_private_key_and_no_seed_stands_anywhere_else",
+            "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
+        ),
+        limits="A core dump by the operating system holds everything, and so does swap: switch both off. A hospital "
+        "keeps its own update until the sum was checked; a simulation keeps exhibits, and says so. Secrets are "
+        "searched for in a dozen forms, not under another cipher.",
+        mutants=("dump-with-variables", "log-of-everything"),
+    ),
+    Claim(
         id="masks-are-used-once",
         statement="A mask hides one vector: each sharing draws new seeds, and seed, round, hospital and party all make "
         "it; an opening mask is drawn once.",
         adversary=_ALL_BUT_ONE,
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="semi-honest",
         where=(
             "protocols.sharing.share",
             "protocols.contribution.share_context",
-            "protocols.zero_sharing.PairwiseKeys",
+            "protocols.zero_sharing.PairwiseKeys.streams",
         ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/protocols/test_sharing.py::test_every_sharing_draws_its_own_seeds",
             "tests/protocols/test_contribution.py::test_masks_are_bound_to_the_round_and_to_the_hospital",
@@ -45,7 +142,11 @@ SECRECY = (
         id="openings-are-masked",
         statement="What a party sends to open the sum is uniform but for the sum, whoever the other colluders are.",
         adversary="up to P - 1 parties together; they follow the program",
+        colluding=("party",),
+        behaviour="semi-honest",
         where=("protocols.zero_sharing.zero_share", "protocols.committee.Committee.prepare"),
+        how=("construction", "statistical test", "attack"),
+        error="The 64 bits are balanced; false alarm at most once in 10^4.",
         shown=(
             "tests/protocols/test_zero_sharing.py::test_no_proper_subset_of_the_shares_sums_to_zero",
             "tests/protocols/test_committee.py::test_an_opening_share_looks_uniform_whatever_the_share",
@@ -57,10 +158,13 @@ SECRECY = (
     ),
     Claim(
         id="no-seeded-secrets",
-        statement="Masks, keys and coins come from the operating system's source; torch's, NumPy's and Python's "
-        "generators and the study's seed reach none of them.",
+        statement="Masks and coins are drawn from 256 bits of the operating system's source, and keys from it too; "
+        "torch's, NumPy's and Python's generators and the study's seed reach none of them.",
         adversary="whoever knows the study, its seed and every generator's state",
+        colluding=("researcher", "reader"),
+        behaviour="malicious",
         where=("protocols.prg.new_seed", "protocols.crypten_repairs.guarded_randomness"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/guarantees/test_stock_crypten.py::test_nothing_of_ours_asks_torch_for_randomness",
             "tests/protocols/test_norm_program.py::test_torch_is_asked_for_no_randomness",
@@ -75,11 +179,15 @@ SECRECY = (
         statement="The coordinator carries sealed envelopes, each bound to its round, sender and recipient, and never "
         "a share in the open.",
         adversary=_COORDINATOR,
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
         where=(
             "protocols.contribution.contribute",
             "protocols.envelope.seal",
             "protocols.envelope.SealingKey.open",
         ),
+        how=("construction", "statistical test", "attack"),
+        error="Each statistic raises a false alarm at most once in 10^9.",
         shown=(
             "tests/guarantees/test_view_simulation.py::test_through_envelopes_the_coalition_sees_no_more",
             "tests/protocols/test_contribution.py::test_an_envelope_opens_only_in_its_round",
@@ -93,7 +201,13 @@ SECRECY = (
         id="keys-are-pinned",
         statement="A hospital seals only to round keys that are signed by the parties' pinned keys.",
         adversary=_COORDINATOR,
-        where=("securefl.roles.hospital.HospitalMachine", "securefl.consortium.Consortium"),
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
+        where=(
+            "securefl.roles.hospital.HospitalMachine._round_keys",
+            "securefl.consortium.Consortium.digest",
+        ),
+        how=("construction", "attack"),
         shown=(
             "tests/securefl/roles/test_hospital.py::test_keys_that_the_pinned_keys_did_not_sign_are_refused",
             "tests/securefl/roles/test_hospital.py::test_every_partys_key_must_be_there_once_in_order",
@@ -106,7 +220,10 @@ SECRECY = (
         id="committee-is-not-shrunk",
         statement="No update is shared among fewer parties than the study allows, which are more than may collude.",
         adversary="the coordinator with as many parties as the collusion bound allows",
+        colluding=("coordinator", "network", "party"),
+        behaviour="malicious",
         where=("protocols.chain.Signers.check_members", "securefl.roles.terms.Terms.check_committee"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/roles/test_terms.py::test_a_committee_has_more_parties_than_may_collude",
             "tests/securefl/roles/test_terms.py"
@@ -120,7 +237,10 @@ SECRECY = (
         id="model-is-not-chosen",
         statement="A hospital trains only the model that it computed by itself from outcomes that all parties signed.",
         adversary=_COORDINATOR,
-        where=("securefl.roles.hospital.HospitalMachine", "securefl.roles.replica.Replica.follow"),
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
+        where=("securefl.roles.hospital.HospitalMachine._announced", "securefl.roles.replica.Replica.follow"),
+        how=("construction", "attack"),
         shown=(
             "tests/securefl/roles/test_hospital.py::test_an_announcement_of_another_context_is_refused",
             "tests/securefl/roles/test_replica.py::test_following_twice_or_out_of_order_is_refused",
@@ -134,7 +254,13 @@ SECRECY = (
         id="past-rounds-stay-sealed",
         statement="Whoever seizes every party after a round's outcome cannot open that round's envelopes.",
         adversary="a network that recorded everything, and later has every party's disk and pinned keys",
-        where=("securefl.roles.party_memory.Attempt", "securefl.roles.party.PartyMachine"),
+        colluding=("network", "coordinator", "thief"),
+        behaviour="malicious",
+        where=(
+            "securefl.roles.party.PartyMachine._key_request",
+            "securefl.roles.party.PartyMachine._settled",
+        ),
+        how=("construction", "attack"),
         shown=(
             "tests/securefl/roles/test_secrecy.py"
             "::test_round_keys_and_parts_of_coins_are_in_no_store_and_on_no_wire",
@@ -149,7 +275,15 @@ SECRECY = (
         id="dealer-sees-no-data",
         statement="The dealer learns how much randomness is asked for, and nothing of shares, openings or verdicts.",
         adversary="a curious dealer that works with no party",
-        where=("protocols.dealer.Dealer", "protocols.dealer.DealtTuples", "securefl.consortium.create"),
+        colluding=("dealer",),
+        behaviour="semi-honest",
+        where=(
+            "protocols.dealer.Dealer.serve_session",
+            "protocols.dealer.DealtTuples.draw",
+            "securefl.consortium.create",
+        ),
+        how=("construction", "statistical test", "attack"),
+        error="All bits are balanced; false alarm at most once in 10^6 a kind.",
         shown=(
             "tests/protocols/test_dealer.py::test_without_one_party_s_shares_the_others_see_uniform_bits",
             "tests/protocols/test_norm_program.py::test_a_dealer_that_works_with_one_party_reads_the_projections",
@@ -166,13 +300,16 @@ SECRECY = (
         id="private-keys-stay-home",
         statement="Private keys lie in files of mode 0600 and in no message, log, report, store or exception.",
         adversary="readers of run folders, logs and reports",
+        colluding=("reader",),
+        behaviour="malicious",
         where=("securefl.consortium.make_member", "securefl.durable.write", "securefl.consortium.load_keys"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/processes/test_local_engine.py::test_private_files_are_private_and_nothing_else_is_left",
             "tests/processes/test_local_engine.py::test_no_private_key_and_no_seed_stands_anywhere_else",
             "tests/securefl/roles/test_host.py::test_the_secrets_of_jobs_and_writes_do_not_show",
         ),
         limits="A simulation holds all members' keys in one folder. Root reads everything.",
-        no_mutant="There is no protocol to attack: the tests search all that a run leaves for every private key.",
+        mutants=("keys-for-everybody",),
     ),
 )

@@ -11,11 +11,14 @@ SUMS = (
         id="one-sum-a-round",
         statement="A party opens one sum in a round, and after a crash sends only the same bytes again.",
         adversary=f"{_COORDINATOR}, and kills any process at any moment",
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
         where=(
-            "securefl.roles.party.PartyMachine",
-            "securefl.roles.party_memory.PartyMemory",
-            "securefl.roles.host.Host",
+            "securefl.roles.party.PartyMachine._release",
+            "securefl.roles.party.PartyMachine._added",
+            "securefl.roles.host.Host.take",
         ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/roles/test_party.py::test_after_a_release_there_is_no_other_attempt",
             "tests/securefl/roles/test_party.py::test_a_released_party_only_sends_the_same_bytes_again",
@@ -30,7 +33,10 @@ SUMS = (
         id="minimum-hospitals",
         statement="No sum over fewer hospitals than the study's minimum is opened.",
         adversary=_COORDINATOR,
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
         where=("securefl.roles.terms.Terms.check_list", "securefl.roles.terms.Terms.check_cohort"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/roles/test_terms.py::test_a_list_accounts_for_its_cohort_and_is_long_enough",
             "tests/securefl/roles/test_party.py::test_lists_that_the_party_cannot_agree_to",
@@ -44,7 +50,10 @@ SUMS = (
         statement="A party opens no two sums of updates of one model whose hospitals differ by as few as an adversary "
         "could fill in.",
         adversary="a coordinator and researchers that run a second study of the same model, without one hospital",
-        where=("securefl.roles.party_memory.Ledger",),
+        colluding=("coordinator", "researcher"),
+        behaviour="malicious",
+        where=("securefl.roles.party_memory.Ledger.check",),
+        how=("construction", "attack"),
         shown=("tests/securefl/roles/test_party.py::test_two_cohorts_are_never_both_opened",),
         limits="A party remembers the studies that it serves with one ledger (`securefl party serve --ledger`); with "
         "another folder, or other parties, it knows nothing of them. Records change little from one model to the next: "
@@ -55,7 +64,10 @@ SUMS = (
         id="no-count-difference",
         statement="Numbers of records are added once, over all hospitals; no difference of two totals is a hospital's.",
         adversary=f"{_COORDINATOR}; hospitals that drop out",
+        colluding=("coordinator", "network", "hospital"),
+        behaviour="malicious",
         where=("securefl.roles.terms.Terms.least", "securefl.roles.terms.Terms.check_context"),
+        how=("construction", "attack"),
         shown=(
             "tests/securefl/roles/test_terms.py::test_the_statistics_are_over_everyone_and_updates_over_the_minimum",
             "tests/securefl/roles/test_party.py::test_the_statistics_need_every_hospital",
@@ -69,7 +81,14 @@ SUMS = (
         statement="The opened sum is that of the encoded integers, bit for bit; what does not fit is refused by the "
         "hospital that made it.",
         adversary="none: accidents of arithmetic",
-        where=("protocols.ring.Encoding", "protocols.committee.Committee.open"),
+        colluding=(),
+        behaviour="none",
+        where=(
+            "protocols.ring.Encoding.encode",
+            "protocols.ring.Encoding.for_bound",
+            "protocols.committee.Committee.open",
+        ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/guarantees/test_exact_sum.py::test_integers_are_summed_exactly",
             "tests/guarantees/test_exact_sum.py::test_the_committee_opens_the_integer_sum",
@@ -84,7 +103,10 @@ SUMS = (
         statement="The model follows from the receipts and the sums, bit for bit, whoever computes it and in whatever "
         "order messages came.",
         adversary="none: accidents of order, threads and restarts",
+        colluding=(),
+        behaviour="none",
         where=("securefl.training.server.ServerState.step", "securefl.training.determinism.settle"),
+        how=("property test", "attack"),
         shown=(
             "tests/securefl/roles/test_whole_study.py::test_any_order_of_the_mail_gives_the_same_bytes",
             "tests/securefl/roles/test_whole_study.py::test_every_role_computes_the_same_replica",
@@ -99,11 +121,14 @@ SUMS = (
         statement="An update of twice the study's norm bound or more is added with a probability of at most 2^-30, and "
         "one within the bound is refused with at most 2^-20.",
         adversary="hospitals that choose any vector, also for the ring's wrap-around, before the coin is drawn",
+        colluding=("hospital",),
+        behaviour="malicious",
         where=(
             "protocols.norm_bounds.NormCheck.for_bound",
             "protocols.projection.project",
             "protocols.norm_program.norm_verdicts",
         ),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/protocols/test_norm_bounds.py::test_every_check_keeps_both_promises",
             "tests/protocols/test_norm_bounds.py"
@@ -121,7 +146,10 @@ SUMS = (
         statement="A hospital whose update is too long is left out of the sum and named in the outcome that all "
         "parties sign; the others' sum is opened.",
         adversary="hospitals that contribute any vector",
-        where=("securefl.roles.party.PartyMachine", "protocols.chain.Outcome"),
+        colluding=("hospital",),
+        behaviour="malicious",
+        where=("securefl.roles.party.PartyMachine._checked", "protocols.chain.check_link"),
+        how=("construction", "attack"),
         shown=(
             "tests/securefl/audit/test_chain.py::test_who_was_excluded_by_the_norm_check_is_named",
             "tests/processes/test_faults.py::test_norms_are_checked_and_a_killed_dealer_comes_back",
@@ -135,11 +163,15 @@ SUMS = (
         statement="A sum other than that of the included hospitals' updates passes the hospitals' check with a "
         "probability of at most 2^-60.",
         adversary="all parties together, with the coordinator, the network and every hospital that is not included",
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="malicious",
         where=(
             "protocols.integrity.check_answers",
             "securefl.roles.sum_check.check_verification",
-            "securefl.roles.pledges.Pledges",
+            "securefl.roles.pledges.Pledges.challenged",
         ),
+        how=("construction", "statistical test", "attack"),
+        error="Modulo a small prime, lies pass as often as computed; false alarm at most once in 10^9.",
         shown=(
             "tests/protocols/test_integrity.py::test_any_other_sum_is_refused",
             "tests/protocols/test_integrity.py::test_a_wrong_sum_passes_as_often_as_promised_and_no_more",
@@ -155,10 +187,13 @@ SUMS = (
     ),
     Claim(
         id="receipts-verify-offline",
-        statement="Whoever has the receipts and the pinned keys sees offline that nothing in a study's history was "
-        "changed, dropped, added or reordered.",
+        statement="Whoever has the receipts and the pinned keys sees offline that a study's history is complete to its "
+        "closing record, in order, and signed by every party: nothing was changed, dropped, added or reordered.",
         adversary="anyone but all parties together, after the fact",
+        colluding=("coordinator", "network", "hospital", "researcher"),
+        behaviour="malicious",
         where=("protocols.chain.check_chain", "securefl.audit.verify.verify"),
+        how=("construction", "property test", "attack"),
         shown=(
             "tests/protocols/test_chain.py::test_a_dropped_or_duplicated_outcome_breaks_the_chain",
             "tests/protocols/test_chain.py::test_no_byte_of_the_record_may_be_changed",
@@ -167,6 +202,6 @@ SUMS = (
         ),
         limits="It proves what was agreed, not that parties did not collude. Before the closing record a missing tail "
         "cannot be told from a study that goes on. All parties together could write another history.",
-        mutants=("receipts-without-a-chain",),
+        mutants=("receipts-without-a-chain", "history-without-an-end", "one-signature-is-enough"),
     ),
 )

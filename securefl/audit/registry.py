@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 Number = int | float | str
 
@@ -48,6 +49,14 @@ class Mutant:
     caught: Callable[[], Finding] = field(repr=False)
 
 
+Behaviour = Literal["none", "semi-honest", "malicious"]
+"""What those who work together do: nothing (accidents only); follow the program and remember everything; anything."""
+Way = Literal["construction", "property test", "statistical test", "attack"]
+"""How a claim is shown: by how it is built, for every case of a kind, with an error level, against somebody."""
+ROLES = ("hospital", "party", "coordinator", "dealer", "researcher", "steward", "network", "thief", "reader")
+"""Who may work together: the members, what lies between them, who seizes machines, and who is handed the files."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A promise.
@@ -55,31 +64,44 @@ class Claim:
     Attributes:
         id: a short slug.
         statement: one plain sentence.
-        adversary: against whom it holds.
-        where: dotted names of what enforces it.
+        adversary: against whom it holds, in words.
+        colluding: the roles that work together, of ``ROLES``; none where accidents are meant.
+        behaviour: what these do.
+        where: dotted names of the functions that enforce it.
+        how: the ways in which it is shown.
+        error: the error level of the statistical test, and only of one.
         shown: the tests that show it, ``tests/file.py::test``.
-        limits: what it does not say.
+        limits: what is not claimed.
         mutants: names of the mutants that stand against it.
-        no_mutant: why there is none, if there is none.
 
     Raises:
-        ValueError: neither mutants nor a reason, or both; or nothing enforces or shows it.
+        ValueError: no mutant, or nothing enforces or shows it; or roles and behaviour, or statistics and error level,
+            do not go together.
     """
 
     id: str
     statement: str
     adversary: str
+    colluding: tuple[str, ...]
+    behaviour: Behaviour
     where: tuple[str, ...]
+    how: tuple[Way, ...]
     shown: tuple[str, ...]
     limits: str
-    mutants: tuple[str, ...] = ()
-    no_mutant: str = ""
+    mutants: tuple[str, ...]
+    error: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.mutants) == bool(self.no_mutant):
-            raise ValueError(f"The claim {self.id} needs mutants, or a reason why it has none, and not both.")
-        if not (self.where and self.shown):
+        if not (self.where and self.shown and self.how):
             raise ValueError(f"The claim {self.id} names nothing that enforces it, or nothing that shows it.")
+        if not self.mutants:
+            raise ValueError(f"The claim {self.id} needs a mutant: a test that cannot fail shows nothing.")
+        if bool(self.colluding) == (self.behaviour == "none") or not set(self.colluding) <= set(ROLES):
+            raise ValueError(f"The claim {self.id} must say which roles work together, and what they do.")
+        if bool(self.error) != ("statistical test" in self.how):
+            raise ValueError(
+                f"The claim {self.id} needs the error level of its statistical test, and of no other."
+            )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from securefl.audit.mutants import (
     arithmetic,
+    bindings,
     channels,
     dealing,
+    leaks,
     masks,
     messages,
     norms,
@@ -15,6 +17,7 @@ from securefl.audit.mutants import (
     seizure,
     sums,
     trust,
+    views,
     zero_shares,
 )
 from securefl.audit.registry import Mutant
@@ -22,8 +25,8 @@ from securefl.audit.registry import Mutant
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
-        masks, zero_shares, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic, channels, messages,
-        privacy,
+        masks, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic,
+        channels, messages, leaks, privacy,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

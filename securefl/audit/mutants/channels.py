@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from protocols.certificates import make_party_certificate
+import grpc
+
+from protocols.canonical import encode
+from protocols.certificates import make_party_certificate, party_name
 from protocols.errors import ChannelError
 from protocols.mesh import GrpcMesh, in_process_meshes
 from protocols.prg import SEED_BYTES
@@ -132,6 +135,60 @@ def _connect(mesh: GrpcMesh, seconds: float = 2.0) -> str:
     return ""
 
 
+# -- callers who are not asked ---------------------------------------------------------------------------------------
+
+
+def _hello(server: str, certificate: bytes, name: str, own: tuple[bytes, bytes] | None) -> bytes:
+    """Say to a party's server that one is party 1, with a certificate of one's own or with none; b"" if refused."""
+    root_and_own = (certificate,) if own is None else (certificate, *own)
+    credentials = grpc.ssl_channel_credentials(*root_and_own)
+    options = [("grpc.ssl_target_name_override", name)]
+    with grpc.secure_channel(server, credentials, options) as channel:
+        try:
+            answer: bytes = channel.unary_unary("/securefl.Mesh/hello")(encode([1, bytes(16)]), timeout=5)
+        except grpc.RpcError:
+            return b""
+    return answer
+
+
+def _stranger_breaks() -> Finding:
+    """The naive server has a certificate, as servers on the web do, and asks its callers for none."""
+    made = make_party_certificate(0, "audit")
+    credentials = grpc.ssl_server_credentials([(made.private_key_pem, made.certificate_pem)])
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        hello = grpc.unary_unary_rpc_method_handler(lambda _message, _context: secrets.token_bytes(16))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("securefl.Mesh", {"hello": hello}),)
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        server.start()
+        answer = _hello(f"127.0.0.1:{port}", made.certificate_pem, party_name(0, "audit"), None)
+        server.stop(None).wait()
+    said = f"A stranger without a certificate {'is' if answer else 'is not'} answered as party 1."
+    return Finding(bool(answer), said, {"bytes": len(answer)})
+
+
+def _stranger_caught() -> Finding:
+    made = [make_party_certificate(rank, "audit") for rank in range(2)]
+    own = make_party_certificate(1, "audit")
+    pems = [party.certificate_pem for party in made]
+    mesh = GrpcMesh(0, "audit", pems, made[0].private_key_pem, deadline=5.0)
+    try:
+        where = (f"127.0.0.1:{mesh.port}", pems[0], party_name(0, "audit"))
+        without = _hello(*where, None)
+        another = _hello(*where, (own.private_key_pem, own.certificate_pem))
+        party = _hello(*where, (made[1].private_key_pem, pems[1]))
+    finally:
+        mesh.close()
+    said = (
+        f"{sum(map(bool, (without, another)))} of 2 strangers are answered, one without a certificate and one with its "
+        f"own; party 1 {'is' if party else 'is not'}."
+    )
+    holds = not without and not another and bool(party)
+    return Finding(holds, said, {"strangers": sum(map(bool, (without, another))), "party": len(party)})
+
+
 MUTANTS = (
     Mutant(
         "wait-without-end",
@@ -146,5 +203,12 @@ MUTANTS = (
         "A party takes its peer's rank from the peer's own word.",
         _impostor_breaks,
         _impostor_caught,
+    ),
+    Mutant(
+        "callers-without-certificates",
+        "channel-is-authenticated",
+        "A party's server shows its certificate, and asks its callers for none.",
+        _stranger_breaks,
+        _stranger_caught,
     ),
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from securefl.audit import distinguisher
 from securefl.audit.mutants import MUTANTS, masks, sums
 from securefl.audit.registry import try_mutant
 
@@ -17,6 +18,8 @@ def _quick(monkeypatch):
     """Searches are scaled down further than on the command line; a killed role loses nothing, synced or not."""
     monkeypatch.setattr(masks, "SEED_BITS", 11)
     monkeypatch.setattr(sums, "BITS", 7)
+    monkeypatch.setattr(distinguisher.games, "__defaults__", (150, 150))
+    monkeypatch.setattr(distinguisher.likely, "__defaults__", (150,))
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 

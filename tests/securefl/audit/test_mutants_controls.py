@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import zlib
 from functools import cache
 from itertools import count
 
+import grpc
 import numpy as np
 import pytest
 import torch
@@ -17,17 +19,20 @@ import protocols.integrity
 import protocols.noise
 import protocols.projection
 import protocols.sharing
+import securefl.consortium
+import securefl.durable
 import securefl.roles.hospital
 import securefl.roles.host
 from protocols.chain import Signers
 from protocols.crypten_repairs import import_crypten
 from protocols.envelope import SealingKey
 from protocols.errors import EncodingError
-from protocols.mesh import in_process_meshes
+from protocols.mesh import GrpcMesh, in_process_meshes
 from protocols.prg import Stream
 from protocols.ring import Encoding
 from protocols.zero_sharing import PairwiseKeys
-from securefl.audit.mutants import MUTANTS, channels, masks, openings, privacy, sums
+from securefl.audit import distinguisher
+from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
 from securefl.cli import main
 from securefl.privacy import PrivacyLedger
@@ -230,6 +235,77 @@ def nobody_looks_at_the_budget(patch):
     patch(PrivacyLedger, "check", lambda *_arguments: None)
 
 
+def seeds_of_8_bits(patch):
+    draw = lambda: secrets.randbits(distinguisher.SEED_BITS).to_bytes(32, "big")  # noqa: E731
+    patch(protocols.sharing, "new_seed", draw)
+
+
+def keys_from_public_values(patch):
+    def stream(_seed, party, context):
+        return Stream(distinguisher.public_seed(context), "share", party.to_bytes(2, "big") + context)
+
+    patch(protocols.sharing, "_stream", stream)
+
+
+class SixteenBits(Stream):
+    """An expansion whose elements are short."""
+
+    def fill(self, out):
+        super().fill(out)
+        elements = np.frombuffer(out, dtype="<u4")
+        elements &= 0xFFFF
+
+
+def short_masks(patch):
+    patch(protocols.sharing, "Stream", SixteenBits)
+
+
+def nothing_bound(patch):
+    for module in (protocols.contribution, bindings):
+        patch(module, "binding", lambda *_: bindings._NOWHERE)
+
+
+def compressed_shares(patch):
+    seal = protocols.contribution.seal
+    patch(
+        protocols.contribution, "seal", lambda key, content, bound: seal(key, zlib.compress(content), bound)
+    )
+
+
+def errors_that_show_their_content(patch):
+    seal = protocols.contribution.seal
+
+    def talkative(key, content, bound):
+        try:
+            return seal(key, content, bound)
+        except EncodingError as error:
+            raise EncodingError(f"{bytes(content)!r} cannot be sealed.") from error
+
+    patch(protocols.contribution, "seal", talkative)
+
+
+def files_of_the_usual_mode(patch):
+    patch(securefl.consortium.durable, "write", lambda path, data, mode=0o644: path.write_bytes(data))
+
+
+def writes_in_place(patch):
+    patch(securefl.durable, "_replace", lambda path, data, _mode, _settle: leaks.in_place(path, data))
+
+
+def open_ends(patch):
+    patch(protocols.chain, "check_closing", lambda *_: None)
+
+
+def signatures_unchecked(patch):
+    patch(protocols.chain, "check_signatures", lambda *_: None)
+
+
+def callers_unasked(patch):
+    credentials = grpc.ssl_server_credentials
+    patch(grpc, "ssl_server_credentials", lambda pairs, *_, **__: credentials(pairs))
+    patch(GrpcMesh, "_peer_of", lambda _mesh, _context: 1)
+
+
 REMOVED = {
     "short-seed": [short_seeds],
     "masks-from-torch": [seeds_from_torch],
@@ -263,6 +339,20 @@ REMOVED = {
     "clip-then-round": [rounding_after_the_clip],
     "draws-from-the-seed": [draws_by_the_seed],
     "ledger-of-a-run": [nobody_looks_at_the_budget],
+    "seed-of-32-bits": [seeds_of_8_bits],
+    "scalar-mask": [one_scalar],
+    "mask-of-a-study": [one_seed],
+    "server-rebuilds-keys": [keys_from_public_values],
+    "half-a-mask": [short_masks],
+    "envelope-without-context": [nothing_bound],
+    "compressed-updates": [compressed_shares],
+    "dump-with-variables": [errors_that_show_their_content],
+    "log-of-everything": [round_keys_on_disk],
+    "keys-for-everybody": [files_of_the_usual_mode],
+    "written-in-place": [writes_in_place],
+    "history-without-an-end": [open_ends],
+    "one-signature-is-enough": [signatures_unchecked],
+    "callers-without-certificates": [callers_unasked],
 }
 
 
@@ -270,6 +360,9 @@ REMOVED = {
 def _quick(monkeypatch):
     monkeypatch.setattr(masks, "SEED_BITS", 11)
     monkeypatch.setattr(sums, "BITS", 7)
+    monkeypatch.setattr(distinguisher.games, "__defaults__", (150, 150))
+    monkeypatch.setattr(distinguisher, "TESTS", 150)
+    monkeypatch.setattr(distinguisher.likely, "__defaults__", (150,))
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 

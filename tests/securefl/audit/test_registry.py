@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -100,12 +101,37 @@ def test_a_mutant_says_in_one_sentence_what_was_changed(mutant):
     assert ". " not in mutant.changed
 
 
-def test_a_claim_has_mutants_or_says_why_not():
+def test_a_claim_that_lacks_something_is_none():
     claim = CLAIMS["exact-sum"]
-    for wrong in ({"mutants": ()}, {"no_mutant": "There is none."}, {"where": ()}, {"shown": ()}):
+    for wrong in (
+        {"mutants": ()},
+        {"where": ()},
+        {"shown": ()},
+        {"how": ()},
+        {"error": "Once in a while."},
+        {"how": ("statistical test",)},
+        {"colluding": ("party",)},
+        {"behaviour": "malicious"},
+        {"colluding": ("nobody",), "behaviour": "malicious"},
+    ):
         with pytest.raises(ValueError, match="exact-sum"):
             replace(claim, **wrong)
-    assert replace(claim, mutants=(), no_mutant="There is none.").no_mutant
+    assert replace(claim, how=("statistical test",), error="Once in 10^9.").error
+
+
+@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
+def test_what_enforces_a_claim_is_a_function(claim):
+    for dotted in claim.where:
+        found = resolve(dotted)
+        assert inspect.isroutine(found) or isinstance(found, property), dotted
+    assert "attack" in claim.how
+
+
+@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
+def test_an_error_level_is_a_number(claim):
+    if claim.error:
+        assert re.search(r"10\^\d+|2\^-\d+", claim.error)
+        assert claim.error.endswith(".")
 
 
 HELD, NOT_HELD = Finding(True, "So."), Finding(False, "Not so.")

@@ -1,0 +1,144 @@
+"""Searches files for secrets, byte by byte, in every form in which a program could have written them.
+
+A canary is a secret that is known to the searcher. It is looked for as it stands, as hexadecimal digits, in base64 at
+each of its three phases, as Python shows bytes, and as JSON and UTF-16 write text; files that are compressed (gzip,
+zip, and so .npz) are unpacked as well. The bytes of a secret under another cipher or checksum are not found.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import mmap
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SHORTEST = 8
+"""Bytes: what is shorter is found by chance."""
+LARGEST_UNPACKED = 1 << 28
+"""Bytes that one compressed file is unpacked to at most; the rest of it is not searched."""
+PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A secret in a file.
+
+    Attributes:
+        secret: its name; never its bytes.
+        file: relative to the folder.
+        form: how it is written there.
+    """
+
+    secret: str
+    file: str
+    form: str
+
+    def __str__(self) -> str:
+        return f"{self.secret} stands in {self.file} ({self.form})"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What came of a search.
+
+    Attributes:
+        found: every secret in every file.
+        files, bytes: how much was searched, unpacked bytes included.
+    """
+
+    found: tuple[Found, ...]
+    files: int
+    bytes: int
+
+
+def forms(secret: bytes) -> dict[str, bytes]:
+    """The ways in which a secret may have been written: the name of each, and its bytes."""
+    shown = repr(secret)[2:-1]
+    found = {
+        "as it stands": secret,
+        "hexadecimal": secret.hex().encode(),
+        "hexadecimal, capitals": secret.hex().upper().encode(),
+        "as Python shows bytes": shown.encode(),
+    }
+    for phase in range(3):
+        # Without the digits at either end that neighbours have a part in.
+        padded = base64.b64encode(bytes(phase) + secret)
+        start = 0 if phase == 0 else phase + 1
+        core = padded[start : (phase + len(secret)) * 8 // 6]
+        found[f"base64, phase {phase}"] = core
+        found[f"base64 for addresses, phase {phase}"] = core.replace(b"+", b"-").replace(b"/", b"_")
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        return found
+    return found | {"JSON": json.dumps(text)[1:-1].encode(), "UTF-16": text.encode("utf-16-le")}
+
+
+def search(
+    folder: Path, secrets: Mapping[str, bytes], skip: Iterable[str] = (), pem: bool = True
+) -> Searched:
+    """Look for secrets in every file below a folder, in names of files too.
+
+    Args:
+        secrets: by name.
+        skip: paths relative to the folder, files or folders, that are the secrets' own place.
+        pem: also report private keys in PEM, whosever they are.
+
+    Raises:
+        ValueError: a secret is too short to tell it from chance.
+        OSError: a file cannot be read.
+    """
+    for name, secret in secrets.items():
+        if len(secret) < SHORTEST:
+            raise ValueError(f"The canary {name} is too short: give it {SHORTEST} bytes at least.")
+    wanted = [
+        (name, form, bytes_) for name, secret in secrets.items() for form, bytes_ in forms(secret).items()
+    ]
+    home = [folder / path for path in skip]
+    found: dict[Found, None] = {}
+    files = size = 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or any(path.is_relative_to(place) for place in home):
+            continue
+        file = path.relative_to(folder).as_posix()
+        name_bytes = path.name.encode(errors="surrogateescape")
+        found |= dict.fromkeys(
+            Found(n, file, f"its name, {form}") for n, form, b in wanted if b in name_bytes
+        )
+        if not path.is_file():
+            continue
+        files += 1
+        for how, content in _contents(path):
+            size += len(content)
+            for name, form, secret in wanted:
+                if content.find(secret) >= 0:
+                    found[Found(name, file, f"{how}{form}")] = None
+            if pem and PEM.search(content):
+                found[Found("a private key", file, f"{how}PEM")] = None
+    return Searched(tuple(found), files, size)
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
+    """A file's bytes, and what they unpack to."""
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield "", content
+        head = content[:4]
+    try:
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as unpacked:
+                yield "unpacked, ", unpacked.read(LARGEST_UNPACKED)
+        elif head == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    with archive.open(name) as member:
+                        yield f"unpacked from {name}, ", member.read(LARGEST_UNPACKED)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return  # it only looked like an archive, or is damaged: its bytes were searched
