@@ -79,14 +79,17 @@ def run(
     """Run a study: train, compare, report. On this computer, unless another engine is named."""
     from rich.console import Console
 
+    if engine == "flower":
+        # Before torch is loaded: what keeps the run from being handed over is said at once.
+        from securefl.flower.submit import run_over_flower
+
+        options = {"resume": resume, "overwrite": overwrite, "insecure-unchecked": insecure_unchecked}
+        ended = run_over_flower(study_path, out, connection, options, quiet)
     from securefl import running
     from securefl.report import summary_table
 
     if engine == "flower":
-        from securefl.flower.submit import run_over_flower
-
-        options = {"resume": resume, "overwrite": overwrite, "insecure-unchecked": insecure_unchecked}
-        if run_over_flower(study_path, out, connection, options, quiet):
+        if ended:
             Console().print(summary_table(running.load_result(out).summary))
             print(f"Report: {_relative(out.absolute() / 'report.html')}")
         else:
@@ -274,6 +277,23 @@ def bench_noise(
     from securefl.bench.process import show
 
     show("One party's noise", measure_noise(samples, 2**variance_bits, width, repeats), as_json)
+
+
+@bench_app.command("secagg")
+def bench_secagg(
+    parameters: Annotated[
+        int, typer.Option(min=1, max=10**8, help="D, coordinates of an update.")
+    ] = 1_000_000,
+    clients: Annotated[int, typer.Option(min=3, max=1000, help="K, clients in the exchange.")] = 20,
+    lost: Annotated[int, typer.Option(min=0, max=1000, help="Clients that leave before they send.")] = 0,
+    width: Annotated[int, typer.Option(help="w, bits of the ring: 16, 32 or 64.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure one exchange of pairwise masks, as in the replacement for Flower's SecAgg+."""
+    from securefl.bench.process import show
+    from securefl.bench.secagg import measure_secagg
+
+    show("One exchange of pairwise masks", measure_secagg(parameters, clients, lost, width), as_json)
 
 
 @app.command(hidden=True)

@@ -167,6 +167,14 @@ def health(
         print(line)
 
 
+@app.command("app")
+def flower_app() -> None:
+    """Print the folder of the Flower app that starts securefl, for `flwr run`."""
+    from securefl.flower.bundle import app_folder
+
+    print(app_folder())
+
+
 def _mesh(addresses: list[str]) -> dict[str, str]:
     from securefl.errors import ConsortiumError
 

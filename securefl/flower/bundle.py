@@ -10,10 +10,14 @@ from pathlib import Path
 APP_FILES = ("pyproject.toml", "securefl_client.py", "securefl_server.py")
 
 
+def app_folder() -> Path:
+    """Where the app stands; ``flwr run`` takes it as it is."""
+    return Path(str(resources.files("securefl.flower"))) / "app"
+
+
 def app_files() -> dict[str, bytes]:
     """The Flower app that starts the installed securefl."""
-    folder = resources.files("securefl.flower") / "app"
-    return {name: (folder / name).read_bytes() for name in APP_FILES}
+    return {name: (app_folder() / name).read_bytes() for name in APP_FILES}
 
 
 def flower_environment() -> dict[str, str]:

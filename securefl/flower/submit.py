@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from securefl.study import Study
 FOLLOW_SECONDS = 0.5
 GIVE_UP_SECONDS = 180.0
 """Without an answer of the SuperLink; longer than a ServerApp waits before it says so itself."""
+FLOWERS_OWN = ":local:"
+"""In place of an address: a SuperLink that Flower's command line starts for itself."""
 ASK_SECONDS = 15.0
 """Between two questions to the SuperLink, which cost a process each."""
 
@@ -50,6 +54,42 @@ def distributed(path: Path) -> Study:
             f"with a file that defines SHAPE and CLASSES. {error}"
         ) from error
     return study
+
+
+def superlink_named(connection: str | None) -> str:
+    """A SuperLink's name in Flower's configuration; its default one if None.
+
+    Flower 1.41 would otherwise start a SuperLink of its own, without TLS, where members are not.
+
+    Raises:
+        EngineError: there is no such name, or it stands for none that members reach.
+    """
+    file = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "config.toml"
+    try:
+        known = tomllib.loads(file.read_text()).get("superlink", {})
+    except FileNotFoundError:
+        known = {}
+    except (OSError, ValueError) as error:
+        raise EngineError(f"Flower's configuration {file} cannot be read: {error}.") from error
+    name = connection or known.get("default")
+    entry = known.get(name)
+    address = entry.get("address") if isinstance(entry, dict) else None
+    if not isinstance(address, str) or address == FLOWERS_OWN:
+        what = f"no SuperLink {name}" if connection else "no SuperLink as its default"
+        names = [
+            n
+            for n, e in known.items()
+            if isinstance(e, dict) and e.get("address", FLOWERS_OWN) != FLOWERS_OWN
+        ]
+        raise EngineError(
+            f"{file} has {what} that members reach: "
+            + (
+                f"choose --connection of {', '.join(names)}."
+                if names
+                else "the coordinator's register.sh writes one."
+            )
+        )
+    return str(name)
 
 
 def submit(
@@ -173,6 +213,7 @@ def run_over_flower(
         EngineError: Flower does not take it, or it fails.
     """
     distributed(study)
+    connection = superlink_named(connection)
     run = submit(study, out, connection, options)
     if not quiet:
         print(f"Flower runs it as {run}.", file=sys.stderr)
