@@ -1,32 +1,28 @@
-"""A consortium on one computer: a SuperLink with TLS and node authentication, and a SuperNode for each member."""
+"""A consortium on one computer, from the folders, scripts and commands that its members are told to use."""
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
+import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from securefl import consortium as members
-from securefl.flower.bundle import flower_environment
-from securefl.member import Places
+from securefl import deploy
+from securefl.deploy.settings import COORDINATOR, PUBLIC
+from securefl.errors import SecureFLError
 
 HOSPITALS = ["cleveland", "hungary", "va"]
 PARTIES = ["party-1", "party-2"]
+PROGRAMS = Path(sys.executable).parent
 STUDY = """\
 name = "Three hospitals over Flower"
 seed = 3
@@ -43,8 +39,8 @@ deadline_seconds = 240
 deadline_seconds = 120
 
 [data]
-source = "npz"
-root = "../data/{hospital}.npz"
+source = "module"
+module = "records.py:build"
 
 [model]
 kind = "logistic"
@@ -57,238 +53,209 @@ batch_size = 16
 [server]
 optimizer = "fedavgm"
 """
+RECORDS = """\
+import numpy as np
+import torch
+from pathlib import Path
+from torch.utils.data import TensorDataset
+
+SHAPE, CLASSES = (5,), 2  # the coordinator has no records to read them off
 
 
-class Deployment:
-    """The processes. Each has its own session, so that killing it takes its children along."""
+def build(hospital, split):
+    # A hospital's own, in its folder `data` beside the study.
+    with np.load(Path(__file__).parents[1] / "data" / f"{hospital}.npz") as records:
+        x, y = torch.from_numpy(records["x"]), torch.from_numpy(records["y"])
+    return TensorDataset(x[:32], y[:32]) if split == "train" else TensorDataset(x[32:], y[32:])
+"""
+
+
+class Deployed:
+    """The members' folders, and the scripts that run in them.
+
+    Args:
+        root: an empty folder.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.study = root, root / "study"
+        self.root, self.folders, self.study = root, root / "all", root / "study"
+        self.environment = {
+            **os.environ,
+            "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "FLWR_HOME": str(self.folders / COORDINATOR / "home" / "flwr"),
+            "SECUREFL_PAUSE": "2",
+        }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.port, *self._ports = _free_ports(3 + len(HOSPITALS) + len(PARTIES))
-        self.environment = {**flower_environment(), "FLWR_HOME": str(root / "operator")}
-        self._make()
-
-    def _make(self) -> None:
+        superlink, *mesh, local = free_ports(2 + len(PARTIES))
+        addresses = {party: f"127.0.0.1:{port}" for party, port in zip(PARTIES, mesh, strict=True)}
+        deploy.init(self.folders, HOSPITALS, PARTIES, f"127.0.0.1:{superlink}", addresses, local_port=local)
         self.study.mkdir()
         (self.study / "study.toml").write_text(STUDY)
-        members.create(self.study, HOSPITALS, PARTIES, None)
-        (self.root / "data").mkdir()
+        (self.study / "records.py").write_text(RECORDS)
+        (self.study / "consortium.toml").write_bytes((self.folders / PUBLIC / "consortium.toml").read_bytes())
+        for name in [COORDINATOR, *HOSPITALS, *PARTIES]:
+            deploy.put_study(self.folders / name, self.study)
         random = np.random.default_rng(0)
-        for hospital in HOSPITALS:
+        for name in HOSPITALS:
             x = random.normal(size=(40, 5)).astype(np.float32)
-            np.savez(self.root / "data" / f"{hospital}.npz", x=x, y=(x[:, 0] + x[:, 1] > 0).astype(np.int64))
-        for member in [*HOSPITALS, *PARTIES]:
-            folder = self.root / member
-            (folder / "run").mkdir(mode=0o700, parents=True)
-            Places(
-                name=member,
-                role="hospital" if member in HOSPITALS else "party",
-                study=self.study,
-                consortium=self.study / "consortium.toml",
-                keys=self.study / "keys",
-            ).save(folder / "member.toml")
-            node_key(folder / "supernode.key")
-        _certificate(self.root)
-        (self.root / "operator").mkdir()
-        (self.root / "operator" / "config.toml").write_text(
-            f'[superlink]\ndefault = "consortium"\n[superlink.consortium]\naddress = "127.0.0.1:{self.port}"\n'
-            f'root-certificates = "{self.root / "ca.pem"}"\n'
-        )
+            y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+            np.savez(self.folders / name / "data" / f"{name}.npz", x=x, y=y)
 
-    def start(self, name: str, *command: str, home: Path | None = None) -> None:
-        """Start a process under a name; what it says goes to its log."""
-        environment = {**self.environment, "FLWR_HOME": str(home or self.root / "operator")}
+    def start(self, name: str, folder: Path | None = None) -> None:
+        """Run a folder's ``start.sh``; what it says goes to its log."""
+        self.spawn(name, str((folder or self.folders / name) / "start.sh"))
+
+    def spawn(self, name: str, *command: str, cwd: Path | None = None) -> None:
+        """Run a command under a name."""
         with (self.root / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=environment,
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=cwd, env=self.environment,
                 start_new_session=True,
-            )
+            )  # fmt: skip
 
-    def kill(self, name: str) -> None:
-        """kill -9 of a process and all that it started."""
+    def register(self) -> subprocess.CompletedProcess[str]:
+        """Run the coordinator's ``register.sh``."""
+        script = str(self.folders / COORDINATOR / "register.sh")
+        return subprocess.run([script], capture_output=True, text=True, env=self.environment, timeout=600)
+
+    def flwr_run(self, **config: str | bool) -> dict[str, object]:
+        """Start a run with Flower's own command, on the app that securefl installs; what it says."""
+        app = subprocess.run(
+            ["securefl", "deploy", "app"], capture_output=True, text=True, env=self.environment, check=True
+        )
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+        said = subprocess.run(
+            ["flwr", "run", app.stdout.strip(), "consortium", "--run-config", words, "--format", "json"],
+            capture_output=True, text=True, env=self.environment, timeout=300, check=True,
+        )  # fmt: skip
+        answer: dict[str, object] = json.loads(said.stdout[said.stdout.index("{") :])
+        return answer
+
+    def kill(self, name: str, *words: str) -> None:
+        """kill -9 of a member's process whose command has these words, and of all that it started.
+
+        ``start.sh`` stays, and starts it again.
+        """
+        below = psutil.Process(self._running[name].pid).children(recursive=True)
+        (found,) = [process for process in below if _runs(process, words)]
+        for process in [found, *found.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def stop(self, name: str) -> None:
+        """Stop a script, as its terminal does."""
         process = self._running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=60)
+
+    def runs(self, name: str) -> bool:
+        """Whether something was started under this name, and not stopped."""
+        return name in self._running
 
     def ended(self, name: str, seconds: float) -> int:
-        """The exit status of a process that ends by itself."""
+        """The exit status of what ends by itself."""
         return self._running[name].wait(timeout=seconds)
 
     def log(self, name: str) -> str:
-        """What a process has said."""
+        """What was said under a name."""
         return (self.root / f"{name}.log").read_text(errors="replace")
 
-    def superlink(self) -> None:
-        """Start the SuperLink, or start it again with the same database."""
-        self.start(
-            "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
-            "--ssl-ca-certfile", str(self.root / "ca.pem"), "--ssl-certfile", str(self.root / "server.pem"),
-            "--ssl-keyfile", str(self.root / "server.key"), "--enable-supernode-auth",
-            "--database", str(self.root / "superlink.db"), "--disable-runtime-dependency-installation",
-        )  # fmt: skip
-        _await_port(self.port, self)
-
-    def supernode(self, member: str, key: Path | None = None, name: str = "") -> None:
-        """Start a member's SuperNode."""
-        port = self._ports[[*HOSPITALS, *PARTIES].index(member) + 2] if not name else _free_ports(1)[0]
-        self.start(
-            name or f"node-{member}", sys.executable, "-P", "-m", "securefl", "supernode",
-            str(self.root / member / "member.toml"), "--superlink", f"127.0.0.1:{self.port}",
-            "--root-certificates", str(self.root / "ca.pem"), "--port", str(port),
-            "--auth-supernode-private-key", str(key or self.root / member / "supernode.key"),
-            home=self.root / member / "flwr",
-        )  # fmt: skip
-
-    def come_back(self, member: str, seconds: float = 150.0) -> None:
-        """Start a killed SuperNode until it is let in, as a container's restart policy does.
-
-        The SuperLink refuses a second node of the same key until it has missed the first one's heartbeats, for 60 s.
-        """
-        name, end = f"node-{member}", time.monotonic() + seconds
-        before = self.log(name).count("SuperNode ID")
-        self.supernode(member)
-        while self.log(name).count("SuperNode ID") == before:
-            assert time.monotonic() < end, self.log(name)
-            if self._running[name].poll() is not None:
-                self.supernode(member)
-            time.sleep(1.0)
-
-    def party(self, member: str) -> None:
-        """Start a party's process."""
-        places = Places.load(self.root / member / "member.toml")
-        addresses = [f"127.0.0.1:{port}" for port in self._ports[:2]]
-        self.start(
-            member, sys.executable, "-P", "-m", "securefl", "party", "serve", member,
-            "--study", str(places.study), "--consortium", str(places.consortium), "--keys", str(places.keys),
-            "--home", str(places.home), "--socket", str(places.socket),
-            "--listen", addresses[PARTIES.index(member)], "--peer", addresses[0], "--peer", addresses[1],
-        )  # fmt: skip
-
-    def register(self, member: str) -> None:
-        """The operator registers a member's SuperNode under its name."""
-        self.flwr("supernode", "register", str(self.root / member / "supernode.pub"), "--name", member)
-
-    def flwr(self, *arguments: str) -> str:
-        """Flower's command line, as the operator."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "flwr.cli.app", *arguments],
-            capture_output=True, text=True, env=self.environment, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def well(self, name: str, ready: bool = False) -> bool:
+        """What the health checks say of a folder."""
+        try:
+            deploy.check(self.folders / name, ready=ready)
+        except SecureFLError:
+            return False
+        return True
 
     def run(self, *arguments: str) -> None:
-        """Start ``securefl run`` over Flower, as the operator."""
-        self.start(
-            "run", sys.executable, "-P", "-m", "securefl", "run", str(self.study), "--out", str(self.out),
-            "--engine", "flower", *arguments,
+        """``securefl run`` over Flower, as the guide has it."""
+        self.spawn(
+            "run", "securefl", "run", "study", "--out", "home/run", "--engine", "flower",
+            "--connection", "consortium", *arguments, cwd=self.folders / COORDINATOR,
         )  # fmt: skip
 
     @property
     def out(self) -> Path:
         """The run's folder."""
-        return self.root / "out"
+        return self.folders / COORDINATOR / "home" / "run"
+
+    def state(self, number: str) -> str | None:
+        """What the ServerApp of a run says of it."""
+        file = self.out.with_name("run.flower.json")
+        said = json.loads(file.read_text()) if file.exists() else {}
+        return str(said["state"]) if said.get("run") == number else None
 
     def history(self) -> list[dict[str, object]]:
         """A line for each settled round."""
         file = self.out / "history.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    def wait_for_rounds(self, count: int, seconds: float = 300.0) -> None:
+    def wait_for_rounds(self, count: int, seconds: float = 600.0) -> None:
         """Wait until so many rounds are settled."""
-        end = time.monotonic() + seconds
-        while len(self.history()) < count:
-            process = self._running["run"]
-            assert process.poll() is None, self.log("run")
-            assert time.monotonic() < end, f"{len(self.history())} rounds; {self.log('run')}"
-            time.sleep(0.1)
+
+        def settled() -> bool:
+            assert self._running["run"].poll() is None or len(self.history()) >= count, self.log("run")
+            return len(self.history()) >= count
+
+        wait_for(f"{count} rounds", settled, seconds, pause=0.1)
 
     def close(self) -> None:
-        """Kill all."""
+        """Stop all."""
         for name in list(self._running):
-            self.kill(name) if self._running[name].poll() is None else self._running.pop(name)
+            self.stop(name)
 
 
-def node_key(file: Path) -> None:
-    """A SuperNode's key pair, as Flower takes it."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    file.touch(mode=0o600)
-    file.write_bytes(private)
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    file.with_suffix(".pub").write_bytes(public)
-
-
-def _certificate(root: Path) -> None:
-    """A certificate authority, and the SuperLink's certificate for this computer."""
-    now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "consortium")])
-    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-
-    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    top = builder(name, authority.public_key()).add_extension(x509.BasicConstraints(True, None), True)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    server = builder(subject, key.public_key()).add_extension(x509.SubjectAlternativeName(addresses), False)
-    for file, certificate in (("ca.pem", top), ("server.pem", server)):
-        signed = certificate.sign(authority, hashes.SHA256())
-        (root / file).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (root / "server.key").touch(mode=0o600)
-    (root / "server.key").write_bytes(private)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in sockets]
-    finally:
-        for free in sockets:
-            free.close()
-
-
-def _await_port(port: int, deployment: Deployment, seconds: float = 60.0) -> None:
+def wait_for(what: str, holds: Callable[[], bool], seconds: float = 300.0, pause: float = 0.5) -> None:
+    """Wait until something holds."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(deployment.log("superlink"))
+    while not holds():
+        assert time.monotonic() < end, f"Not in {seconds:.0f} seconds: {what}."
+        time.sleep(pause)
+
+
+def _runs(process: psutil.Process, words: tuple[str, ...]) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    parts = [Path(part).name for part in line]
+    return any(tuple(parts[i : i + len(words)]) == words for i in range(len(parts)))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now; the last has as many free ones behind it as there are members."""
+    behind = len(HOSPITALS) + len(PARTIES)
+    while True:
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for free in sockets:
+                free.bind(("127.0.0.1", 0))
+            ports = [free.getsockname()[1] for free in sockets]
+        finally:
+            for free in sockets:
+                free.close()
+        last = range(ports[-1], ports[-1] + behind)
+        if last[-1] <= 60000 and not set(last) & set(ports[:-1]) and all(map(_free, last)):
+            return ports
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """The SuperLink and the parties run; the members' SuperNodes are registered and run."""
-    made = Deployment(tmp_path_factory.mktemp("flower"))
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The SuperLink runs; the members' SuperNodes are registered."""
+    made = Deployed(tmp_path_factory.mktemp("flower"))
     try:
-        made.superlink()
-        for party in PARTIES:
-            made.party(party)
-        for member in [*HOSPITALS, *PARTIES]:
-            made.register(member)
-            made.supernode(member)
+        made.start(COORDINATOR)
+        wait_for("the SuperLink answers", lambda: made.well(COORDINATOR))
+        registered = made.register()
+        assert registered.returncode == 0, registered.stderr
+        assert registered.stdout.count("is registered.") == len(HOSPITALS) + len(PARTIES)
         yield made
     finally:
         made.close()
