@@ -34,9 +34,11 @@ from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.syft_rules import TAG, check_collection, read_changes, read_job
 from securefl.domain.syft_state import Collection, Incoming, Item, Shelf, Spool
+from securefl.errors import EngineError
 
 JOBS, EVENTS, VERSION = "syft/job", "syft/events", "syft/version"
 COLLECTION, GONE = "syft/collection", "syft/collection-gone"
+LONGEST_VERSION = 16384
 MOST_TRIES = 2
 """How often Syft may have a message that it does not get done with."""
 
@@ -103,9 +105,13 @@ class SealedConnection(SyftboxPlatformConnection):
         for letter in self._mail.each(("syft/",)):
             try:
                 self._take(letter)
-            except (SyftMessageError, EncodingError) as error:
+            except (EngineError, OSError):
+                raise  # this computer's fault: the letter waits
+            except Exception as error:  # whatever a letter does to a parser, the next one is read
+                ours = isinstance(error, (SyftMessageError, EncodingError))
+                why = str(error) if ours else f"A message of Syft's is malformed ({type(error).__name__})."
                 where = f"letter {letter.number} about {letter.topic}"
-                self._mail.quarantine.put(letter.body, letter.sender, "syft-message", str(error), where)
+                self._mail.quarantine.put(letter.body, letter.sender, "syft-message", why, where)
         self._clear_away()
         self._tell_version()
         self._deliver()
@@ -516,8 +522,14 @@ class SealedConnection(SyftboxPlatformConnection):
 
     # ---- what Syft asks when it tidies up ----
 
-    def _get_own_datasite_outbox_id(self, peer_email: str) -> str | None:
-        return None  # letters are not merged after they were sent
+    def _get_own_datasite_outbox_id(self, peer_email: str) -> str:
+        return peer_email
+
+    def get_file_metadatas_from_folder(
+        self, folder_id: str, since_timestamp: float | None = None
+    ) -> list[dict[str, str]]:
+        """Nothing that could be merged: letters stay as they were sent."""
+        return []
 
     def gather_all_file_and_folder_ids(self) -> list[str]:
         """Nothing of Syft's lies on the share."""
@@ -543,10 +555,11 @@ class SealedConfig(ConnectionConfig):
 
 def _version(data: bytes) -> bytes:
     """What a peer says of its Syft, if it is that."""
+    if len(data) > LONGEST_VERSION:
+        raise SyftMessageError("A peer's word on its version of Syft is too long.")
     try:
-        info = VersionInfo.from_json(data[:65536].decode())
-        info.compatibility_status_with(VersionInfo.current())
+        info = VersionInfo.from_json(data.decode())
         VersionInfo.current().compatibility_status_with(info)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SyftMessageError("A peer's word on its version of Syft is malformed.") from error
-    return data[:65536]
+    return info.to_json().encode()

@@ -135,11 +135,11 @@ class AuditLog:
         fields = {
             "number": head.number + 1,
             "time": self.now(),
-            "actor": actor,
-            "action": action,
+            "actor": _text(actor),
+            "action": _text(action),
             "digest": None if about is None else about.hex(),
-            "reason": reason,
-            "facts": facts,
+            "reason": _text(reason),
+            "facts": _text(facts),
             "previous": head.last.hex(),
         }
         signature = self._identity.signing.sign("audit-line", digest("audit-line", fields))
@@ -234,6 +234,15 @@ def _opened_head(data: bytes, public: bytes) -> Head:
     except (EncodingError, SignatureError) as error:
         raise BrokenLogError("A head of the log is not signed by the log's owner.", 0) from error
     return signed.head
+
+
+def _text(value: Any) -> Any:
+    """Texts as UTF-8 can hold them: a file's name need not be one."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _text(entry) for name, entry in value.items()}
+    return [_text(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _dump(fields: dict[str, Any]) -> bytes:

@@ -88,8 +88,8 @@ class Relay:
         Raises:
             RelayError: the share is full, not writable, or not there.
         """
-        own = self._own(sender)
-        if not (own / CARD).exists():
+        self.check()
+        if not (self.folder / checked(sender) / CARD).exists():
             raise RelayError(
                 f"The card of {sender} is no longer in {self.folder}: is the share connected? If it is a new one, open "
                 "the session again."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securefl import durable
-from securefl.domain.errors import SyftMessageError
+from securefl.domain.errors import SyftMessageError, UnknownPeerError
 from securefl.domain.identity import Identity
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
@@ -36,16 +36,18 @@ def quietly(home: Path) -> Iterator[None]:
     with os.fdopen(os.open(path, flags, durable.PRIVATE_FILE), "a", errors="backslashreplace") as file:
         handler = logging.StreamHandler(file)
         loggers = [logging.getLogger(name) for name in _LOGGERS]
+        # Syft's own handler writes to the terminal; without any, it makes one when it is imported.
+        before = [
+            (logger, logger.handlers or [logging.NullHandler()], logger.propagate) for logger in loggers
+        ]
         for logger in loggers:
-            if not logger.handlers:
-                logger.addHandler(logging.NullHandler())  # else Syft adds one that writes to the terminal
-            logger.addHandler(handler)
+            logger.handlers, logger.propagate = [handler], False
         try:
             with redirect_stdout(file), redirect_stderr(file):
                 yield
         finally:
-            for logger in loggers:
-                logger.removeHandler(handler)
+            for logger, handlers, propagate in before:
+                logger.handlers, logger.propagate = handlers, propagate
 
 
 def build(identity: Identity, peers: Peers, mail: Mail, home: Path, owner: bool) -> SyftRDSClient:
@@ -131,15 +133,25 @@ def _build(identity: Identity, peers: Peers, mail: Mail, home: Path, owner: bool
     client.load_peers()
     if owner:
         for card in peers.all():
-            admit(client, card.email)
+            _let_in(client, card.email)
     return client
 
 
 def admit(client: SyftRDSClient, peer: str) -> None:
-    """Let a pinned person send jobs to this owner's datasite; nothing if it may already."""
+    """Let a pinned person send jobs to this owner's datasite; nothing if it may already.
+
+    Raises:
+        UnknownPeerError: nobody of that name is pinned.
+    """
+    client.load_peers()
+    if peer not in {known.email for known in client.peer_manager.approved_peers}:
+        raise UnknownPeerError(f"{peer} is not known here: compare its fingerprint and accept it first.")
+    _let_in(client, peer)
+
+
+def _let_in(client: SyftRDSClient, peer: str) -> None:
     folder = client.job_client.config.get_all_submissions_dir(client.email) / peer
     if not folder.exists():
-        client.load_peers()
         client.approve_peer_request(peer, verbose=False, peer_must_exist=False)
 
 

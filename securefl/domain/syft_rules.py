@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from securefl.domain.errors import SyftMessageError
 
@@ -155,9 +155,10 @@ def check_collection(sender: str, tag: str, content_hash: str, files: dict[str, 
     about = _yaml(files.get("dataset.yaml", b""), f"dataset.yaml of {tag}")
     if about.get("name") != tag:
         raise SyftMessageError(f"The dataset {tag} of {sender} gives itself another name.")
-    urls = [about.get(key) for key in ("mock_url", "private_url", "readme_url")]
-    urls += about.get("mock_files_urls") or []
-    for url in urls:
+    listed = about.get("mock_files_urls") or []
+    if not isinstance(listed, list):
+        raise SyftMessageError(f"The dataset {tag} of {sender} does not list its files.")
+    for url in [*(about.get(key) for key in ("mock_url", "private_url", "readme_url")), *listed]:
         if url is not None and not _own_url(url, sender):
             raise SyftMessageError(f"The dataset {tag} of {sender} points to another's files.")
 
