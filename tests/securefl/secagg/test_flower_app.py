@@ -207,6 +207,7 @@ def test_both_apps_run_in_flowers_simulation_and_make_the_same_model(apps, tmp_p
                 "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
                 "FLWR_TELEMETRY_ENABLED": "0",
                 "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_agent_register_timeout_ms": "120000",
                 "OMP_NUM_THREADS": "1",
             },
             capture_output=True,
