@@ -236,6 +236,7 @@ def start(cell: Cell) -> Confined:
     Raises:
         EngineError: it cannot be started, or not so.
     """
+    cell.log.touch(mode=0o600)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "securefl.domain.supervise"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_environment(),

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from securefl.domain import namespaces
 from securefl.domain.sandbox import Cell
@@ -189,8 +189,9 @@ class Supervisor:
 
     async def _keep_log(self) -> None:
         left = self._cell.limits.log
-        with open(os.open(self._cell.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as log:
-            while data := await asyncio.to_thread(os.read, self._output, CHUNK):
+        output = await _reader(os.fdopen(self._output, "rb", 0))
+        with self._cell.log.open("ab") as log:
+            while data := await output.read(CHUNK):
                 log.write(data[:left])
                 if left and len(data) >= left:
                     log.write(b"\nWhat it said beyond this is not kept.\n")
@@ -199,9 +200,7 @@ class Supervisor:
 
     async def _leash(self) -> None:
         """Wait for the end of standard input, and then end the process."""
-        loop = asyncio.get_running_loop()
-        stdin = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+        stdin = await _reader(sys.stdin)
         while await stdin.read(CHUNK):
             pass
         self._reason = "It was stopped."
@@ -238,6 +237,12 @@ class Supervisor:
         for kill, pid in [(os.killpg, self._pid), *((os.kill, pid) for pid in pids)]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(pid, signal.SIGKILL)
+
+
+async def _reader(pipe: IO[Any]) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    return reader
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -292,6 +292,17 @@ def test_nothing_outlives_it_not_even_a_daemon(place):
     process.stdout.close()
 
 
+def test_a_daemon_that_escapes_keeps_nobody_waiting(place):
+    mark = f"600.{os.getpid()}3"
+    confined = sandbox.start(cell(place, sys.executable, "-c", DAEMON, mark, "0.2", unwalled="for the test"))
+    assert not confined.confinement.processes
+    assert "status 0." in finished(confined, 30)  # though the daemon holds its output open
+    left = running(mark)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left  # what the confinement did not promise
+
+
 STARTER = """
 import sys, time
 from pathlib import Path
