@@ -2,10 +2,11 @@
 
 Adversary: whoever changes files between approval and start; the study's own code; the SuperLink.
 Promise: what runs has the digest that the steward signed, computed from the bytes that were then written; the node
-    reads that copy, the study's records and the hospital's keys, writes its own memory and the hospital's privacy
-    ledger, and reaches the consortium's SuperLink only, as far as ``Child.confinement`` says.
+    reads that copy, the study's records and the hospital's keys, writes its own memory and, in a private study, the
+    hospital's privacy ledger, and reaches the consortium's SuperLink only, as far as ``Child.confinement`` says.
 Not promised: that the study's code cannot use the hospital's consortium keys: it runs in the process that signs and
-    seals, so that they must be within its reach. The steward's own keys are not.
+    seals, so that they must be within its reach. So must the ledger in a private study. The steward's own keys are
+    not, and its permits can only be read.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def start(
         allowed = Consent(permit, steward, digest, plan.name, clock).permit()
     except PermitError as error:
         raise NotApprovedError(str(error)) from error
-    copy_study(study, digest, hospital / CONSORTIUM_FILE, run / "study")
+    copied = copy_study(study, digest, hospital / CONSORTIUM_FILE, run / "study")
     _lead(run / "data", data)
     for name in ("home", "flower", "tmp", "root"):
         durable.private_folder(run / name)
@@ -118,7 +119,9 @@ def start(
     (supernode,) = plan.processes
     read = [run / "study", run / "data", run / MEMBER_FILE, data, permit, hospital / CA_FILE]
     read += [hospital / CONSORTIUM_FILE, *(hospital / "keys" / name for name in supernode.secrets)]
-    written = [run / "home", run / "flower", run / "tmp", privacy]
+    written = [run / "home", run / "flower", run / "tmp"]
+    if copied.settings.privacy is not None:
+        written.append(privacy)
     unwalled = sandbox.hindrance()
     address = plan.deployment.superlink
     port = port_of(address) + (port_of(address) == supernode.local_port)
@@ -139,7 +142,7 @@ def start(
     return Child(run, sandbox.start(cell))
 
 
-def copy_study(study: Path, digest: bytes, consortium: Path, to: Path) -> None:
+def copy_study(study: Path, digest: bytes, consortium: Path, to: Path) -> Study:
     """Copy a study, checked: the bytes that are compared are the ones that are written. Nobody may write the copy.
 
     Raises:
@@ -159,6 +162,7 @@ def copy_study(study: Path, digest: bytes, consortium: Path, to: Path) -> None:
         raise ProposalError(f"The copy in {to} is not the study that was approved: it is not started.")
     for path in [*to.rglob("*"), to]:
         path.chmod(0o500 if path.is_dir() else 0o400)
+    return loaded
 
 
 def _lead(link: Path, to: Path) -> None:
