@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import threading
 import warnings
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,7 @@ def simulate(study_path: Path, out: Path, *, actors: int | None = None, **option
         actors: processes for the hospitals (default: one a processor). The model does not depend on it.
 
     Raises:
-        EngineError: Ray is not installed.
+        EngineError: Ray is not installed, does not start, or its processes were ended.
         StudyError: the study is not a simulation.
         SecureFLError: see ``securefl.running.run``.
     """
@@ -52,11 +53,12 @@ def simulate(study_path: Path, out: Path, *, actors: int | None = None, **option
 
     results: list[running.Result] = []
     failures: list[BaseException] = []
+    broken = threading.Event()
     server = ServerApp()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        kind = running.EngineKind("ray", lambda run, s, c: SimulatedEngine(grid, run, s, c))
+        kind = running.EngineKind("ray", lambda run, s, c: SimulatedEngine(grid, run, s, c, broken))
         try:
             results.append(running.run(study, out, engine=kind, **options))
         except BaseException as error:
@@ -73,13 +75,27 @@ def simulate(study_path: Path, out: Path, *, actors: int | None = None, **option
         },
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }
-    logging.getLogger("flwr").setLevel(logging.ERROR)
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # of what goes wrong, one sentence is said below
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run_simulation(server, _client_app(names, places_of(study, out)), len(names), backend_config=backend)
+        try:
+            client = _client_app(names, places_of(study, out))
+            run_simulation(server, client, len(names), backend_config=backend)
+        except RuntimeError as error:
+            # The ServerApp's thread would wait for its hospitals for ever.
+            broken.set()
+            raise EngineError(f"Ray ended the simulation, go on with --resume: {_root(error)}") from error
     if failures:
         raise failures[0]
     return results[0]
+
+
+def _root(error: BaseException) -> str:
+    """What went wrong first, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".") + "."
 
 
 def places_of(study: Study, out: Path) -> HospitalPlaces:

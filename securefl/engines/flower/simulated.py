@@ -5,6 +5,7 @@ The memory that hospitals take is that of a few actors, not of the hospitals: ea
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from flwr.serverapp import Grid
@@ -14,6 +15,7 @@ from securefl.engines.coordination import GRACE, Coordination, Follow, RoundWatc
 from securefl.engines.flower.postman import Postman
 from securefl.engines.local.committee import LocalCommittee, start_all
 from securefl.engines.local.mailboxes import Mailboxes
+from securefl.errors import EngineError
 from securefl.roles.effects import Finished
 from securefl.roles.messages import Message
 from securefl.roles.replica import Replica
@@ -29,16 +31,23 @@ class SimulatedEngine:
         grid: of Flower's simulation.
         run: its folder, prepared.
         study, consortium: what runs, among whom.
+        broken: set when the actors are gone, which nobody here would notice.
         base_port: first port of the parties' mesh; free ones are found if None.
     """
 
     def __init__(
-        self, grid: Grid, run: RunFolder, study: Study, consortium: Consortium, base_port: int | None = None
+        self,
+        grid: Grid,
+        run: RunFolder,
+        study: Study,
+        consortium: Consortium,
+        broken: threading.Event,
+        base_port: int | None = None,
     ) -> None:
-        self._grid, self._run = grid, run
+        self._grid, self._run, self._broken = grid, run, broken
         self._terms = Terms.of(study, consortium, run.unchecked())
         self._committee = LocalCommittee(run, study, consortium, self._terms, base_port)
-        self._coordination = Coordination(run, self._terms, self._committee.look_after_dealer)
+        self._coordination = Coordination(run, self._terms, self._look)
         self._open: list[Postman | Mailboxes] = []
 
     def __enter__(self) -> SimulatedEngine:
@@ -57,6 +66,11 @@ class SimulatedEngine:
         for child in self._committee.children():
             child.kill()
         self._committee.close()
+
+    def _look(self) -> None:
+        if self._broken.is_set():
+            raise EngineError("The hospitals' actors are gone.")
+        self._committee.look_after_dealer()
 
     def drive(
         self,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,28 @@ def test_ray_and_the_local_engine_give_the_same_bytes(simulation: Path, tmp_path
         assert result.finished
         assert json.loads((out / RUN_FILE).read_text())["engine"] == "ray"
         assert (out / "model.safetensors").read_bytes() == (local.path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_ray_that_does_not_start_ends_the_run_with_a_sentence(simulation: Path, tmp_path: Path) -> None:
+    """Ray refuses so small a store of objects; the coordinator, which waits for hospitals, must not stay behind."""
+    code = (
+        "import sys; from pathlib import Path; from securefl.cli import main; from securefl.flower import simulation; "
+        "simulation.BYTES_OF_STORE = 1; sys.argv[0] = 'securefl'; main()"
+    )
+    command = [sys.executable, "-c", code, "run", str(simulation), "--out", str(tmp_path / "out"), "--quiet"]
+    ended = subprocess.run([*command, "--engine", "ray"], capture_output=True, text=True, timeout=250)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Error: Ray ended the simulation, go on with --resume: ")
+    assert "Traceback" not in ended.stderr
+    assert len(running_processes(tmp_path / "out")) == 0
+
+
+def running_processes(out: Path) -> list[int]:
+    """Processes that have the run's folder in their command."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(out).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
