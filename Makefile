@@ -37,6 +37,13 @@ checkers:
 	.venv/bin/mypy --no-error-summary
 	.venv/bin/lint-imports --no-logo
 
+.PHONY: audit-dependencies licences
+audit-dependencies: install  ## look for published vulnerabilities of what is locked (says so where no service can be reached)
+	@.ci/audit-dependencies
+
+licences: install  ## list the licence of each dependency in docs/licences.md, and refuse some
+	@.venv/bin/python .ci/licences.py
+
 # A file's tests stay in one process: they share its fixtures, and the real processes of one file do not meet others'.
 test: check  ## the checks, and every test that is not slow
 	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
