@@ -30,6 +30,7 @@ from protocols.errors import EncodingError
 from securefl import durable
 from securefl.domain.errors import SyftMessageError
 from securefl.domain.frames import Letter
+from securefl.domain.home_only import HomeOnly
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.syft_rules import TAG, check_collection, read_changes, read_job
@@ -52,7 +53,7 @@ class SharedCollection(Record):
     files: dict[str, bytes]
 
 
-class SealedConnection(SyftboxPlatformConnection):
+class SealedConnection(HomeOnly):
     """One person's connection; Syft's parts share it.
 
     Args:
@@ -459,91 +460,6 @@ class SealedConnection(SyftboxPlatformConnection):
         if collection is None or collection.content_hash != content_hash:
             raise SyftMessageError(f"{tag} is not published with this content: publish it again.")
         return collection
-
-    # ---- Syft's second copy of an owner's state: there is none, the home is the only one ----
-
-    def owner_write_raw_bytes_to_syftbox(self, filename: str, data: bytes) -> str:
-        """Not kept a second time."""
-        return filename
-
-    def owner_download_all_raw_events_from_syftbox(self) -> list[bytes]:
-        """No second copy."""
-        return []
-
-    def owner_get_all_accepted_event_file_ids(self, since_timestamp: float | None = None) -> list[str]:
-        """No second copy."""
-        return []
-
-    def download_raw_events_since_timestamp(self, since_timestamp: float) -> list[bytes]:
-        """No second copy."""
-        return []
-
-    def get_events_count_since_checkpoint(self, checkpoint_timestamp: float | None) -> int:
-        """No second copy."""
-        return 0
-
-    def upload_raw_checkpoint(self, filename: str, data: bytes) -> str:
-        """Not kept a second time."""
-        return filename
-
-    def download_raw_latest_checkpoint(self) -> bytes | None:
-        """No second copy."""
-        return None
-
-    def upload_raw_incremental_checkpoint(self, filename: str, data: bytes) -> str:
-        """Not kept a second time."""
-        return filename
-
-    def download_all_raw_incremental_checkpoints(self) -> list[bytes]:
-        """No second copy."""
-        return []
-
-    def get_incremental_checkpoint_count(self) -> int:
-        """No second copy."""
-        return 0
-
-    def get_next_incremental_sequence_number(self) -> int:
-        """The first, always."""
-        return 1
-
-    def delete_all_incremental_checkpoints(self) -> None:
-        """No second copy."""
-
-    def upload_raw_rolling_state(self, filename: str, data: bytes) -> str:
-        """Not kept a second time."""
-        return filename
-
-    def download_raw_rolling_state(self) -> bytes | None:
-        """No second copy."""
-        return None
-
-    def delete_rolling_state(self) -> None:
-        """No second copy."""
-
-    # ---- what Syft asks when it tidies up ----
-
-    def _get_own_datasite_outbox_id(self, peer_email: str) -> str:
-        return peer_email
-
-    def get_file_metadatas_from_folder(
-        self, folder_id: str, since_timestamp: float | None = None
-    ) -> list[dict[str, str]]:
-        """Nothing that could be merged: letters stay as they were sent."""
-        return []
-
-    def gather_all_file_and_folder_ids(self) -> list[str]:
-        """Nothing of Syft's lies on the share."""
-        return []
-
-    def find_orphaned_message_files(self) -> list[str]:
-        """Nothing of Syft's lies on the share."""
-        return []
-
-    def delete_multiple_files_by_ids(self, file_ids: list[str], **options: bool) -> None:
-        """Nothing of Syft's lies on the share."""
-
-    def reset_caches(self) -> None:
-        """There are none."""
 
 
 class SealedConfig(ConnectionConfig):

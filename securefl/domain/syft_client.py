@@ -130,7 +130,7 @@ def _build(identity: Identity, peers: Peers, mail: Mail, home: Path, owner: bool
         )
     )
     client.job_runner = None
-    client.load_peers()
+    _look(client)
     if owner:
         for card in peers.all():
             _let_in(client, card.email)
@@ -143,10 +143,16 @@ def admit(client: SyftRDSClient, peer: str) -> None:
     Raises:
         UnknownPeerError: nobody of that name is pinned.
     """
-    client.load_peers()
+    _look(client)
     if peer not in {known.email for known in client.peer_manager.approved_peers}:
         raise UnknownPeerError(f"{peer} is not known here: compare its fingerprint and accept it first.")
     _let_in(client, peer)
+
+
+def _look(client: SyftRDSClient) -> None:
+    # Under Syft's own lock, as its sync does: another session of this person may be in the middle of one.
+    with client.sync_engine.sync_file_lock():
+        client.load_peers()
 
 
 def _let_in(client: SyftRDSClient, peer: str) -> None:
