@@ -46,6 +46,7 @@ class Answer(Record):
 
     kind = "hospital-answer"
     announcement: bytes
+    attempt: int
     contribution: SignedContribution
 
     @classmethod
@@ -170,6 +171,9 @@ class HospitalMachine:
             return [Send(COORDINATOR, self._answer.contribution)]
         if self._answer is not None and self._answer.contribution.contribution.context == context.digest():
             raise RefusedError("second-announcement", "Another announcement of this attempt was answered.")
+        if self._answer is not None and context.attempt < self._answer.attempt:
+            # Its pledge would take the place of the later attempt's, whose sum then could not be checked.
+            raise RefusedError("earlier-attempt", "A later attempt of this round was answered already.")
         return self._contribute(context, keys, announced)
 
     def _round_keys(self, message: Announcement) -> dict[str, bytes]:
@@ -216,7 +220,7 @@ class HospitalMachine:
         message = SignedContribution(
             contribution=contribution, signature=sign(contribution, self._key), envelopes=envelopes
         )
-        self._answer = Answer(announcement=announced, contribution=message)
+        self._answer = Answer(announcement=announced, attempt=context.attempt, contribution=message)
         checks = self._terms.checks_sums
         pledged = self._pledges.pledge(context.round, contribution, coin, x) if checks else []
         return [*charged, *pledged, Keep(ANSWER, self._answer.to_bytes()), Send(COORDINATOR, message)]

@@ -88,7 +88,7 @@ class Client(Chain):
         super().__init__(study, model)
         self.name, self.key, self.scalar = name, Ed25519PrivateKey.from_private_bytes(signing), sealing[64:]
         self.statistics, self.update, self.wrong = statistics, update, False
-        self.answered, self.pledge, self.revealed = (None, None, []), None, {}
+        self.answered, self.pledge, self.revealed = (None, None, [], 0), None, {}
 
     def answer(self, data):  # 3
         about = ""
@@ -122,7 +122,9 @@ class Client(Chain):
             check_signatures("round-key", key["key"], [pinned], [key["signature"]], "key-not-pinned")
         if announced != self.answered[0]:
             need(named != self.answered[1], "second-announcement")
-            self.answered = (announced, named, self.contribute(context, [key["key"] for key in keys]))
+            need(context["attempt"] >= self.answered[3], "earlier-attempt")
+            sent = self.contribute(context, [key["key"] for key in keys])
+            self.answered = (announced, named, sent, context["attempt"])
         return self.answered[2]
 
     def contribute(self, context, keys):  # 5
@@ -163,7 +165,7 @@ class Client(Chain):
                 self.revealed[name] = {**kept, "coin": shown, "answer": None}
                 answers = [("coin-revealed", shown), accepted]
         self.follow(outcome, total)
-        self.answered = (None, None, [])
+        self.answered = (None, None, [], 0)
         return answers
 
     def challenge(self, message):  # 7

@@ -99,6 +99,13 @@ def announcement_cases(world):
         step(good, **contributes),
         announced(context, ("b", "va")),
     )
+    found.bad(
+        "attempt_before_the_last_answered",
+        "earlier-attempt",
+        1,
+        step(announced(changed(context, attempt=2)), **contributes),
+        good,
+    )
 
     uni, auditor = good.keys
     public, other = auditor.key.public, changed(context, attempt=2)

@@ -162,6 +162,28 @@ def test_an_attempt_is_answered_once(stage, announcement):
     assert stage.ask(HOSPITAL, announcement) == first
 
 
+def test_after_a_later_attempt_an_earlier_one_is_not_answered_again(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    first = announced(stage)
+    later = second_attempt(stage, first)
+    assert isinstance(stage.ask(HOSPITAL, first), SignedContribution)
+    answer = stage.ask(HOSPITAL, later)
+    assert isinstance(answer, SignedContribution)
+    assert reason(stage, first) == "earlier-attempt"
+    assert stage.ask(HOSPITAL, later) == answer
+
+
+def second_attempt(stage, message):
+    """The same announcement for the next attempt, with the parties' signatures."""
+    context = changed(message.context, attempt=message.context.attempt + 1)
+    keys = []
+    for signed_key in message.keys:
+        key = changed(signed_key.key, context=context.digest())
+        signature = sign(key, stage.cast.keys[key.party].signing)
+        keys.append(changed(signed_key, key=key, signature=signature))
+    return changed(message, context=context, keys=keys)
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e6])
 def test_an_update_that_cannot_be_encoded_is_declined(theatre, tmp_path, bad):
     update = np.zeros(theatre.size)
