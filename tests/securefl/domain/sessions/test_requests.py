@@ -1,0 +1,225 @@
+"""Propose, review, approve, deny, revoke: what a decision covers, and what it does not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from securefl.domain.errors import DatasetError, DecidedError, LaunchError, ProposalError, UnknownPeerError
+from securefl.domain.log import verify
+from securefl.errors import StudyError
+from securefl.permit import Consent
+from tests.securefl.domain.sessions.conftest import CANARY, STUDY
+
+
+def consent(stage, sent, name="north"):
+    owner = stage.owners[name]
+    permit = owner.decisions.permit_of(sent.proposal)
+    return Consent(
+        owner.permit_folder(permit.permit.number), owner.identity.signing.public, sent.proposal.study, name, stage.clock
+    )  # fmt: skip
+
+
+def test_a_proposal_is_approved_by_one_and_denied_by_the_other_and_both_reasons_arrive(stage):
+    sent = stage.propose()
+    assert stage.states(sent) == ["pending", "pending"]
+    north, south = (stage.owners[name].request(sent.name) for name in ("north", "south"))
+
+    permit = north.approve("IRB 2026-117").permit
+    south.deny("Not this year.")
+
+    status = sent.status()
+    assert [(s.state, s.reason) for s in status] == [
+        ("approved", "IRB 2026-117"),
+        ("denied", "Not this year."),
+    ]
+    assert (permit.study, permit.proposal) == (sent.proposal.study, sent.proposal.digest())
+    assert (permit.hospital, permit.dataset, permit.purpose) == ("north", "heart", "To see who is ill")
+    assert permit.expires - permit.not_before == 90 * 86400
+    assert consent(stage, sent).refusal() is None
+    # Syft's own client tells the same.
+    jobs = {job.datasite_owner_email: job.status for job in stage.me.client.jobs}
+    assert jobs == {"steward@north.example": "approved", "steward@south.example": "rejected"}
+    with pytest.raises(LaunchError, match="south: denied"):
+        sent.launch()
+    with pytest.raises(DecidedError, match="is denied already"):
+        south.approve("after all")
+    for owner in stage.owners.values():
+        verify(owner.home, owner.identity.signing.public)
+
+
+def test_nothing_private_reaches_the_share_or_the_researcher(stage):
+    stage.propose()
+    assert len(stage.me.datasets()) == 2
+
+    def holds(folder) -> bool:
+        return any(CANARY.encode() in p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+    assert not holds(stage.relay)
+    assert not holds(stage.root / "me")
+    assert not holds(stage.root / "north" / "home")  # Syft's folder of the owner included
+    assert holds(stage.root / "north" / "private")
+    shutil.copy(stage.root / "north" / "private" / "records.csv", stage.relay)  # the control
+    assert holds(stage.relay)
+
+
+def test_a_file_changed_before_the_review_is_not_what_was_proposed(stage):
+    sent = stage.propose()
+    request = stage.owners["north"].request(sent.name)
+    (file,) = (stage.root / "north" / "home" / "syft").rglob("code/study/study.toml")
+    file.write_text(file.read_text().replace("rounds = 6", "rounds = 60"))
+    with pytest.raises(ProposalError, match=r"study.toml is not the file that was proposed"):
+        request.review()
+    with pytest.raises(ProposalError, match="is not the file that was proposed"):
+        request.approve("IRB")
+    assert stage.states(sent)[0] == "pending"
+    assert not (stage.root / "north" / "home" / "permits").exists()
+
+
+def test_a_file_changed_between_review_and_approval_cannot_be_approved(stage):
+    sent = stage.propose()
+    request = stage.owners["north"].request(sent.name)
+    request.review()
+    (stage.owners["north"].study_folder(sent.proposal) / "records.py").write_text("print('other')\n")
+    with pytest.raises(ProposalError, match="somebody changed it"):
+        request.approve("IRB")
+
+
+def test_a_revoked_approval_ends_consent_removes_the_researcher_and_tells_why(stage):
+    sent = stage.propose()
+    request = stage.owners["north"].request(sent.name)
+    request.approve("IRB")
+    held = consent(stage, sent)
+    assert held.refusal() is None
+
+    request.revoke("A patient has withdrawn consent.")
+
+    assert "A patient has withdrawn consent." in held.refusal()
+    assert next((s.state, s.reason) for s in sent.status()) == ("revoked", "A patient has withdrawn consent.")
+    assert stage.me.email not in {card.email for card in stage.owners["north"].peers}
+    # The old credentials do nothing: a new proposal reaches south only.
+    again = stage.propose()
+    assert again.name not in {r.name for r in stage.owners["north"].requests()}
+    assert again.name in {r.name for r in stage.owners["south"].requests()}
+    with pytest.raises(DecidedError, match="no approval to revoke"):
+        request.revoke("twice")
+
+
+def test_who_removes_a_researcher_takes_back_all_its_approvals(stage):
+    first, second = stage.propose(), stage.propose()
+    owner = stage.owners["north"]
+    for sent in (first, second):
+        owner.request(sent.name).approve("IRB")
+    owner.remove(stage.me.email, "left the laboratory")
+    for sent in (first, second):
+        assert "left the laboratory" in consent(stage, sent).refusal()
+    assert [stage.states(sent)[0] for sent in (first, second)] == ["revoked", "revoked"]
+
+
+def test_an_approval_expires_by_the_hospitals_clock(stage):
+    sent = stage.propose()
+    stage.owners["north"].request(sent.name).approve("IRB", days=1)
+    held = consent(stage, sent)
+    stage.clock.now += 86399
+    assert held.refusal() is None
+    stage.clock.now += 1
+    assert "expired" in held.refusal()
+
+
+def test_an_old_permit_does_not_fit_the_same_study_proposed_again(stage):
+    old = stage.propose()
+    permit = stage.owners["north"].request(old.name).approve("IRB")
+    new = stage.propose()
+    assert old.proposal.study == new.proposal.study
+    assert old.proposal.digest() != new.proposal.digest()
+    assert permit.permit.proposal != new.proposal.digest()
+    assert stage.states(new)[0] == "pending"
+
+
+@pytest.mark.parametrize("root", ["../database", "../data/../../etc", "/etc", "data", ".."])
+def test_a_study_that_reads_elsewhere_than_its_dataset_is_not_approved(stage, root):
+    stage.edit('module = "records.py:build"', f'module = "records.py:build"\nroot = "{root}"')
+    sent = stage.propose()
+    with pytest.raises(StudyError, match=r"ask for `root"):
+        stage.owners["north"].request(sent.name).approve("IRB")
+
+
+@pytest.mark.parametrize("root", ["../data", "../data/records.csv"])
+def test_a_study_that_reads_its_dataset_is_approved(stage, root):
+    stage.edit('module = "records.py:build"', f'module = "records.py:build"\nroot = "{root}"')
+    sent = stage.propose()
+    assert stage.owners["north"].request(sent.name).approve("IRB")
+
+
+def test_a_study_with_other_members_is_not_approved(stage):
+    sent = stage.propose()
+    other = stage.root / "all" / "north" / "consortium.toml"
+    other.write_text(other.read_text().replace("epoch = 1", "epoch = 2"))
+    with pytest.raises(StudyError, match="names other members or keys"):
+        stage.owners["north"].request(sent.name).approve("IRB")
+
+
+def test_a_private_study_has_a_budget(stage):
+    stage.edit('standardise = "features"', 'standardise = "none"')
+    privacy = '[privacy]\nunit = "patient"\npatients = 490\nepsilon = 3.0\ndelta = 1e-5\nclip = 1.0\n'
+    (stage.study / "study.toml").write_text((stage.study / "study.toml").read_text() + privacy)
+    sent = stage.propose()
+    permit = stage.owners["north"].request(sent.name).approve("IRB", epsilon=1.5).permit
+    assert (permit.epsilon, permit.unit) == ("1.5", "patient")
+    # More than the study promises is never given.
+    assert stage.owners["south"].request(sent.name).approve("IRB", epsilon=8.0).permit.epsilon == "3.0"
+
+
+def test_an_epsilon_for_a_study_without_privacy_is_refused(stage):
+    sent = stage.propose()
+    with pytest.raises(StudyError, match=r"has no \[privacy\]"):
+        stage.owners["north"].request(sent.name).approve("IRB", epsilon=1.0)
+
+
+def test_a_proposal_asks_every_hospital_of_its_study(stage):
+    with pytest.raises(ProposalError, match="ask each once"):
+        stage.me.propose(
+            stage.study, ["steward@north.example"], purpose="x", operators=[stage.operator.email]
+        )
+
+
+def test_strangers_and_unpublished_datasets_cannot_be_asked(stage):
+    with pytest.raises(UnknownPeerError):
+        stage.me.propose(stage.study, ["who@else.example"], purpose="x", operators=[stage.operator.email])
+    with pytest.raises(DatasetError, match="has published heart"):
+        stage.propose(datasets={"steward@north.example": "lungs"})
+
+
+def test_a_simulation_cannot_be_proposed(stage):
+    stage.edit('file = "consortium.toml"', 'hospitals = ["north", "south"]')
+    (stage.study / "study.toml").write_text((stage.study / "study.toml").read_text() + "\n[simulation]\n")
+    with pytest.raises(ProposalError, match="is a simulation"):
+        stage.propose()
+
+
+def test_a_second_session_of_the_same_steward_sees_and_decides_the_same(stage):
+    from securefl.domain.owner_session import Owner
+
+    sent = stage.propose()
+    first = stage.owners["north"]
+    second = Owner(first.email, first.home, stage.relay, stage.root / "all" / "north", stage.clock)
+    second.request(sent.name).approve("from the notebook")
+    assert first.request(sent.name).state == "approved"
+    with pytest.raises(DecidedError):
+        first.request(sent.name).deny("too late")
+
+
+def test_a_job_that_is_no_proposal_is_turned_down_and_the_next_is_not(stage):
+    code = stage.root / "code"
+    code.mkdir()
+    (code / "main.py").write_text("print('hello')\n")
+    with stage.me.syft() as client:
+        client.submit_python_job("steward@north.example", str(code), "plain-job", force_submission=True)
+    sent = stage.propose()
+    assert [request.name for request in stage.owners["north"].requests()] == [sent.name]
+    assert "job-refused" in stage.actions("north")
+
+
+def test_the_example_study_is_text_and_small():
+    assert sum(path.stat().st_size for path in STUDY.rglob("*.*") if path.is_file()) < 10_000
