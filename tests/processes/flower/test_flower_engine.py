@@ -51,9 +51,8 @@ def test_killed_hospital_killed_party_and_restarted_superlink_leave_the_local_en
     assert not (home / "receipt-000000").exists()
     deployed.kill("party-2", "securefl", "party", "serve")  # in round 0
     deployed.wait_for_rounds(1)
-    memory = deployed.folders / "hungary" / "home" / "hungary" / "memory"
-    before = memory.read_bytes()
-    wait_for("hungary takes part in round 1", lambda: memory.read_bytes() != before, 300, pause=0.1)
+    pledge = deployed.folders / "hungary" / "home" / "hungary" / "pledge-1"
+    wait_for("hungary takes part in round 1", pledge.exists, 300, pause=0.1)
     deployed.kill("hungary", "securefl", "supernode")  # in round 1
     deployed.wait_for_rounds(2)
     deployed.kill(COORDINATOR, "flower-superlink")  # between rounds 1 and 2
