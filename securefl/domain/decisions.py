@@ -26,7 +26,7 @@ class Decisions:
         name = signed.proposal.digest().hex()
         durable.write(self._folder / f"{name}.proposal", signed.to_bytes())
         if decision.permit is not None:
-            durable.write(self._folder / f"{name}.permit", decision.permit.to_bytes())
+            durable.write(self._folder / f"{name}.permit", decision.permit.signed.to_bytes())
         durable.write(self._folder / f"{name}.decision", decision.to_bytes())
 
     def of(self, proposal: Proposal) -> Decision | None:

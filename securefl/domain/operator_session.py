@@ -1,8 +1,9 @@
 """The session of who runs the coordinator or a party: it launches what all hospitals have approved, and nothing else.
 
 Adversary: a researcher who wants to run what was not approved.
-Promise: a study is put into this member's folder only with a permit of every hospital that it names, signed by its
-    pinned steward. The hospitals ask for their own permits all the same: an operator that launches more gets nothing.
+Promise: a study is put into this member's folder only with a permit from every hospital of the consortium, endorsed by
+    the key that the consortium pins for it. The hospitals ask for their own permits all the same: an operator that
+    launches more gets nothing.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from pathlib import Path
 from typing import Literal
 
 from protocols.errors import ProtocolError, SignatureError
+from securefl import consortium as members
 from securefl import durable
 from securefl.deploy import check, join, put_study
 from securefl.deploy.plan import REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
 from securefl.domain.errors import LaunchError, RelayError, UnknownPeerError
 from securefl.domain.frames import Letter
-from securefl.domain.letters import LaunchOrder, Notice
+from securefl.domain.letters import EndorsedPermit, LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, write_study
 from securefl.domain.session import Clock, Session
 from securefl.errors import EngineError, SecureFLError
 from securefl.flower.bundle import flower_environment
-from securefl.permit import SignedPermit
 
 EVERY = 1.0
 LAUNCH = "launch.json"
@@ -130,25 +131,23 @@ class Operator(Session):
             self._keep_member()
             self._tell(proposal, "ready", "")
 
-    def _check_permits(self, proposal: Proposal, permits: Sequence[SignedPermit]) -> None:
-        given = {signed.permit.hospital: signed for signed in permits}
+    def _check_permits(self, proposal: Proposal, permits: Sequence[EndorsedPermit]) -> None:
+        """Every hospital of this member's own consortium has approved, and its own key says so."""
+        consortium = members.load(self.folder / members.FILE)
+        given = {endorsed.signed.permit.hospital: endorsed for endorsed in permits}
         now = self.clock()
-        for site in proposal.sites:
-            signed = given.get(site.hospital)
-            if signed is None:
-                raise LaunchError(f"{site.hospital} has not approved {proposal.name}.")
+        for name, hospital in consortium.hospitals.items():
+            endorsed = given.get(name)
+            if endorsed is None:
+                raise LaunchError(f"{name} has not approved {proposal.name}.")
             try:
-                permit = signed.checked(self._peers.get(site.steward).signing)
+                permit = endorsed.checked(hospital.signing_key)
             except SignatureError as error:
-                raise LaunchError(
-                    f"The permit of {site.hospital} is not signed by {site.steward}."
-                ) from error
+                raise LaunchError(f"The permit of {name} is not endorsed by its pinned key.") from error
             if (permit.proposal, permit.study) != (proposal.digest(), proposal.study):
-                raise LaunchError(f"The permit of {site.hospital} is for another proposal.")
+                raise LaunchError(f"The permit of {name} is for another proposal.")
             if not permit.not_before <= now < permit.expires:
-                raise LaunchError(
-                    f"The permit of {site.hospital} does not hold now: ask its steward for another."
-                )
+                raise LaunchError(f"The permit of {name} does not hold now: ask its steward for another.")
 
     # -------------------------------------------------------------- processes
 

@@ -24,7 +24,7 @@ from securefl.domain.dataset import (
 )
 from securefl.domain.decisions import Decisions
 from securefl.domain.errors import DomainError, ProposalError, UnknownPeerError
-from securefl.domain.letters import ENDED, Decision, State
+from securefl.domain.letters import ENDED, Decision, EndorsedPermit, State
 from securefl.domain.node import awaited_round, hospital_name
 from securefl.domain.proposal import Proposal, SignedProposal, Site, members_of, read_job
 from securefl.domain.request import Request
@@ -231,13 +231,19 @@ class Owner(Session):
         """Of a pinned peer."""
         return self._peers.get(peer).fingerprint
 
+    def endorse(self, permit: SignedPermit) -> EndorsedPermit:
+        """Sign a permit with the hospital's consortium key, too."""
+        pinned = members.load(self.hospital / members.FILE).member(self._member_name())
+        keys = members.load_keys(self.hospital / "keys" / pinned.name, pinned)
+        return EndorsedPermit.of(permit, keys.signing)
+
     def decide(
         self,
         signed: SignedProposal,
         site: Site,
         state: State,
         reason: str,
-        permit: SignedPermit | None = None,
+        permit: EndorsedPermit | None = None,
     ) -> None:
         """Keep a decision, and tell the researcher. A researcher who was put out is told no more."""
         decision = Decision(

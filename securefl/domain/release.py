@@ -5,13 +5,17 @@ model anew from the sums; only then can it be released. It then goes to the rese
 
 Adversary: an operator that sends another model; a researcher who takes it before its release.
 Promise: what is released is the run of the approved study, whose record verifies under the members' pinned keys.
+Not promised: against the study's own code, which builds the model in the process that checks it. It was reviewed;
+    whoever does not trust it asks for a study without code.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from protocols.canonical import digest
 from securefl import consortium as members
 from securefl import durable
 from securefl.domain.errors import DecidedError, ProposalError, ReleaseError, UnknownPeerError
@@ -97,6 +101,7 @@ class Release:
             DecidedError: it was decided on before.
             ReleaseError: the record does not verify to its end.
         """
+        checked = self._fingerprint()
         record = self.verify()
         if not record.accepted:
             raise ReleaseError(
@@ -105,6 +110,10 @@ class Release:
         owner = self._owner
         request = owner.request(self.name)
         with owner.alone():
+            if self._fingerprint() != checked:
+                raise ReleaseError(
+                    f"The run of {self.name} was sent anew while it was checked: look at it again."
+                )
             self._decide("released", reason)
             for piece in pieces(self.proposal.digest(), self.folder / RESULT):
                 owner.mail.send(self.proposal.researcher, Piece.topic, piece.to_bytes())
@@ -113,6 +122,12 @@ class Release:
                 request.job.accept_by_depositing_result(str(self.folder / RESULT / SUMMARY))
                 request.job.share_outputs([self.proposal.researcher])
                 client.sync()
+
+    def _fingerprint(self) -> bytes:
+        folder = self.folder / RESULT
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).digest() for p in paths}
+        return digest("finished-run", files)
 
     def withhold(self, reason: str) -> None:
         """Keep the model from the researcher.

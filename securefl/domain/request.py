@@ -125,13 +125,14 @@ class Request:
                 steward=owner.email, researcher=self.proposal.researcher, reason=reason,
             )  # fmt: skip
             signed = SignedPermit.of(permit, owner.identity.signing)
+            endorsed = owner.endorse(signed)
             owner.log.append(
                 owner.email, "approved", self.proposal.study, reason, proposal=self.name,
                 researcher=self.proposal.researcher, dataset=dataset.name, permit=permit.number.hex(),
                 expires=permit.expires, runs=runs, epsilon=permit.epsilon,
             )  # fmt: skip
             signed.save(owner.permit_folder(permit.number))
-            owner.decide(self._signed, self.site, "approved", reason, signed)
+            owner.decide(self._signed, self.site, "approved", reason, endorsed)
             owner.tell_syft(self.job, "approve", reason)
             return signed
 

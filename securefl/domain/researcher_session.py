@@ -15,7 +15,7 @@ from protocols.errors import ProtocolError, SignatureError
 from securefl import durable
 from securefl.domain.dataset import HOSPITAL_TAG
 from securefl.domain.errors import DatasetError, LaunchError, ProposalError, ReleaseError
-from securefl.domain.letters import Decision, LaunchOrder, Notice, State
+from securefl.domain.letters import Decision, EndorsedPermit, LaunchOrder, Notice, State
 from securefl.domain.parcel import Piece, take
 from securefl.domain.proposal import (
     Proposal,
@@ -31,7 +31,6 @@ from securefl.domain.release import RESULT
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
 from securefl.errors import SecureFLError
-from securefl.permit import SignedPermit
 from securefl.study import Study
 
 
@@ -196,7 +195,7 @@ class Researcher(Session):
         folder = self.folder_of(proposal)
         if decision.permit is not None:
             try:
-                permit = decision.permit.checked(self._peers.get(steward).signing)
+                permit = decision.permit.signed.checked(self._peers.get(steward).signing)
             except SignatureError as error:
                 raise ProposalError(f"The permit of {steward} is not signed by it.") from error
             if (permit.proposal, permit.hospital) != (proposal.digest(), site.hospital):
@@ -288,10 +287,10 @@ class Sent:
             for operator in self.proposal.operators:
                 researcher.mail.send(operator, LaunchOrder.topic, order.to_bytes())
 
-    def permits(self) -> list[SignedPermit]:
+    def permits(self) -> list[EndorsedPermit]:
         """The permits that came, in the order of the sites."""
         paths = [self._folder / f"{site.hospital}.permit" for site in self.proposal.sites]
-        return [SignedPermit.from_bytes(path.read_bytes()) for path in paths if path.exists()]
+        return [EndorsedPermit.from_bytes(path.read_bytes()) for path in paths if path.exists()]
 
     @property
     def released(self) -> bool:
