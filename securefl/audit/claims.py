@@ -8,5 +8,12 @@ from securefl.audit.claims_secrecy import SECRECY
 from securefl.audit.claims_sums import SUMS
 from securefl.audit.registry import Claim
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*SECRECY, *SUMS, *RUNS, *PRIVACY)}
-"""By id: who sees what, what is opened, what a run withstands, what a patient is promised."""
+THEMES: dict[str, tuple[Claim, ...]] = {
+    "Who sees what": SECRECY,
+    "What is opened": SUMS,
+    "What a run withstands": RUNS,
+    "What a patient is promised": PRIVACY,
+}
+"""The claims by theme, in the order in which they are told."""
+CLAIMS: dict[str, Claim] = {claim.id: claim for claims in THEMES.values() for claim in claims}
+"""By id."""

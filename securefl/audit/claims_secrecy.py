@@ -24,7 +24,8 @@ SECRECY = (
             "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
         ),
         limits="All P parties together read every update. Sums and models tell something of the records themselves: "
-        "there is no differential privacy. What colluding hospitals know, they can subtract. It rests on AES-256.",
+        "without `[privacy]` nothing hides one patient. What colluding hospitals know, they can subtract. It rests on "
+        "AES-256.",
         mutants=("short-seed", "one-scalar-mask"),
     ),
     Claim(

@@ -48,6 +48,11 @@ class Mutant:
     breaks: Callable[[], Finding] = field(repr=False)
     caught: Callable[[], Finding] = field(repr=False)
 
+    @property
+    def module(self) -> str:
+        """Where it is written."""
+        return self.caught.__module__  # a function of its module, or a lambda in it
+
 
 Behaviour = Literal["none", "semi-honest", "malicious"]
 """What those who work together do: nothing (accidents only); follow the program and remember everything; anything."""

@@ -14,7 +14,7 @@ SPEC = importlib.util.spec_from_file_location("licences", ROOT / ".ci" / "licenc
 licences = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(licences)
 
-LISTED = re.compile(r"^\| ([a-z0-9-]+) \| (\S+) \| (.+) \|$", re.MULTILINE)
+LISTED = re.compile(r"^\| ([a-z0-9-]+) \| (\d\S*) \| (.+) \|$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

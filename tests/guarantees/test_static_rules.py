@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(p for package in ("protocols", "securefl") for p in (ROOT / package).rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "pandas"}
-SECRET = re.compile(r"(secret|passw|token|private|seed|nonce|coin|hmac|(^|_)key)", re.IGNORECASE)
+SECRET = re.compile(r"(secret|passw|token|private|seed|nonce|coin|hmac|(^|_)key$)", re.IGNORECASE)
 
 PUBLIC = {
     (
@@ -27,6 +27,10 @@ PUBLIC = {
     ("protocols/mesh_handshake.py", "self._heard.get(peer) != nonce"): "a session's public number",
     ("protocols/mesh_session.py", "header.target != self._nonce"): "a session's public number",
     ("protocols/mesh_session.py", "header.source == self._nonce"): "a session's public number",
+    ("securefl/consortium.py", "signing.public != member.signing_key"): "public keys",
+    ("securefl/data/imaging/table.py", "patient_key(other.patient) == patient_key(entry.patient)"): (
+        "a patient's name in a hospital's own table"
+    ),
     ("securefl/roles/pledges.py", "c.coin == made.coin"): "a revealed coin, and the hospital's own",
     (
         "securefl/deploy/authority.py",

@@ -98,6 +98,7 @@ class Watched:
 
     def __init__(self, machine: PartyMachine, told: Callable[[RunCommittee], None]) -> None:
         self._machine, self._told = machine, told
+        self.name = machine.name
 
     def handle(self, event: Event) -> list[Effect]:
         """The machine's answer."""

@@ -1,0 +1,254 @@
+"""Checks the folder of a run for everything that was promised and can be seen from outside, whichever engine made it.
+
+It goes on after a promise that is broken, so that one look shows all of them. What cannot be seen from this folder is
+"unchecked", and is no failure: hospitals keep their ledgers and permits to themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.chain import Outcome, SignedOutcome
+from protocols.contribution import Contribution
+from protocols.envelope import OVERHEAD_BYTES
+from protocols.errors import ProtocolError
+from protocols.prg import SEED_BYTES
+from securefl.audit.budgets import check_budgets
+from securefl.audit.canaries import SHORTEST, search
+from securefl.audit.consents import check_permits
+from securefl.audit.founding import Founding, Receipts, read_info
+from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, rounds
+from securefl.audit.verify import verify
+from securefl.consortium import Consortium
+from securefl.errors import RunError, SecureFLError
+from securefl.roles.coordinator import receipt_name
+from securefl.roles.messages import SignedContribution
+from securefl.roles.terms import Terms
+from securefl.run_folder import RunFolder
+
+LARGEST_FRAME = 4096
+"""Bytes that an engine's transport may add to a contribution."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found in a folder.
+
+    Attributes:
+        verdict: of the receipts, check by check.
+        checks: a line for each promise.
+    """
+
+    verdict: Verdict
+    checks: Sequence[Check]
+
+    @property
+    def broken(self) -> Check | None:
+        """The first promise that is broken."""
+        return next((check for check in self.checks if check.mark == "fails"), None)
+
+
+def examine(
+    folder: Path,
+    pinned: Consortium | None = None,
+    canaries: Mapping[str, bytes] | None = None,
+    stewards: Mapping[str, bytes] | None = None,
+) -> Examined:
+    """Check a finished run.
+
+    Args:
+        folder: of the run.
+        pinned: the members as the caller knows them.
+        canaries: secrets that must stand nowhere, by name.
+        stewards: public signing keys by hospital, to check permits with.
+
+    Raises:
+        RunError: there is no run in the folder.
+        ValueError: a canary is too short.
+    """
+    run = RunFolder(folder)
+    verdict = verify(folder, pinned)
+    checks = [_receipts(verdict)]
+    try:
+        founding = Founding.read(run, read_info(run), Receipts(run.receipts))
+        outcomes = _outcomes(run, len(verdict.receipts))
+    except (BrokenError, ProtocolError) as error:
+        why = f"The study or its receipts cannot be read: {error}"
+        checks += [
+            Check(name, "unchecked", why) for name in ("cohorts", "message sizes", "budgets", "approvals")
+        ]
+    else:
+        terms = founding.terms
+        checks.append(_told("cohorts", _cohorts(terms, outcomes)))
+        checks.append(_told("message sizes", _sizes(run, terms, outcomes)))
+        checks += check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
+        checks += check_permits(folder, terms, outcomes, stewards or {})
+    checks.append(_told("key files", _key_files(run)))
+    checks.append(_secrets(run, canaries or {}))
+    return Examined(verdict, checks)
+
+
+def _told(name: str, steps: Iterator[str]) -> Check:
+    """A check whose steps end with what was found; an error fails it, silence leaves it unchecked."""
+    says = ""
+    mark: Mark = "holds"
+    try:
+        with checking(name):
+            says = next(steps, "")
+    except BrokenError as error:
+        says, mark = str(error), "fails"
+    return (
+        Check(name, mark, says)
+        if says
+        else Check(name, "unchecked", "There is nothing of it in this folder.")
+    )
+
+
+def _receipts(verdict: Verdict) -> Check:
+    if verdict.fault is not None:
+        return Check("receipts", "fails", f"{verdict.fault.name}: {verdict.fault.says}")
+    if not verdict.closed:
+        return Check("receipts", "fails", f"{verdict.sentence} A finished run has a closing record.")
+    mark: Mark = "unverified" if verdict.unverified else "unchecked" if verdict.unchecked else "holds"
+    return Check("receipts", mark, verdict.sentence)
+
+
+def _outcomes(run: RunFolder, count: int) -> list[Outcome]:
+    receipts = Receipts(run.receipts)
+    return [receipts.record(SignedOutcome, receipt_name(round_)).outcome for round_ in range(count)]
+
+
+def _cohorts(terms: Terms, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        count, least = len(outcome.included), terms.least(outcome.round)
+        if count < least:
+            raise RunError(
+                f"The sum of round {outcome.round} is over {count} hospitals, and {least} are the least."
+            )
+        parties = outcome.context.parties
+        if len(parties) <= terms.collusion_bound:
+            raise RunError(f"The {len(parties)} parties of round {outcome.round} are as many as may collude.")
+    if outcomes:
+        fewest = min(len(outcome.included) for outcome in outcomes)
+        smallest = min(len(outcome.context.parties) for outcome in outcomes)
+        yield (
+            f"Every sum is over {fewest} hospitals or more ({terms.minimum} are the least), opened by {smallest} "
+            f"parties or more ({terms.collusion_bound} may collude)."
+        )
+
+
+def contribution_bytes(outcome: Outcome, hospital: str, checks_sums: bool) -> int:
+    """How long this hospital's contribution to a round is, whatever is in it."""
+    context, parties = outcome.context, len(outcome.context.parties)
+    explicit = context.size * context.width // 8
+    lengths = [OVERHEAD_BYTES + 1 + (explicit if i == 0 else SEED_BYTES) for i in range(parties)]
+    contribution = Contribution(
+        context=bytes(32), hospital=hospital, envelopes=[bytes(32)] * parties, coin=bytes(32 * checks_sums)
+    )
+    envelopes = [bytes(length) for length in lengths]
+    return len(
+        SignedContribution(contribution=contribution, signature=bytes(64), envelopes=envelopes).to_bytes()
+    )
+
+
+def _sizes(run: RunFolder, terms: Terms, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    if not run.history_file.exists():
+        return
+    try:
+        by_round = {line.get("round"): line for line in run.history()}
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{run.history_file.name} cannot be read.") from error
+    checked = []
+    for outcome in outcomes:
+        told = by_round.get(outcome.round, {}).get("upload_bytes")
+        if told is None:
+            continue
+        lengths = [contribution_bytes(outcome, hospital, terms.checks_sums) for hospital in outcome.included]
+        least = min(lengths)
+        if not isinstance(told, int) or not least <= told <= max(lengths) + LARGEST_FRAME:
+            raise RunError(
+                f"{run.history_file.name} says that a hospital sent {told} bytes in round {outcome.round}; a "
+                f"contribution of {outcome.context.size} numbers has {least}, whatever they are."
+            )
+        checked.append(outcome.round)
+    if checked:
+        yield f"In {rounds(checked)} hospitals sent what the model's size asks for, whatever they had learnt."
+
+
+def _key_files(run: RunFolder) -> Iterator[str]:
+    count = 0
+    for path in run.path.rglob("*.key"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise RunError(f"{path.relative_to(run.path)} can be read by others (mode {mode:04o}).")
+        count += 1
+    if count:
+        yield f"{count} private keys lie in files that only their owner reads."
+
+
+def _secrets(run: RunFolder, canaries: Mapping[str, bytes]) -> Check:
+    """Every file but the key files is searched for the keys in them, for any private key, and for the canaries."""
+    keys = {path.relative_to(run.path).as_posix(): path for path in run.path.rglob("*.key") if path.is_file()}
+    wanted = dict(canaries)
+    for name, path in keys.items():
+        try:
+            secret = _key_bytes(path.read_bytes())
+        except OSError as error:
+            return Check(
+                "secrets", "fails", f"{name} cannot be read: {(error.strerror or 'unknown').lower()}."
+            )
+        if len(secret) >= SHORTEST:
+            wanted[f"the key of {name}"] = secret
+    try:
+        searched = search(run.path, wanted, skip=keys)
+    except OSError as error:
+        return Check(
+            "secrets", "fails", f"{error.filename} cannot be read: {(error.strerror or 'unknown').lower()}."
+        )
+    if searched.found:
+        more = f", and {len(searched.found) - 1} more" if len(searched.found) > 1 else ""
+        said = str(searched.found[0])
+        return Check("secrets", "fails", f"{said[0].upper()}{said[1:]}{more}.")
+    says = (
+        f"{len(wanted)} secrets ({len(canaries)} canaries) stand in none of {searched.bytes} bytes of {searched.files} "
+        "files."
+    )
+    return Check("secrets", "holds", says)
+
+
+def _key_bytes(content: bytes) -> bytes:
+    """What is secret in a key file: the bytes themselves, or the key within PEM, which begins anew in every form."""
+    body = b"".join(line.strip() for line in content.splitlines() if not line.startswith(b"-----"))
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return content
+
+
+def told_as(examined: Examined) -> dict[str, object]:
+    """The findings as plain values, for JSON."""
+    return {
+        "holds": examined.broken is None,
+        "broken": [check.name for check in examined.checks if check.mark == "fails"],
+        "checks": [vars(check) for check in examined.checks],
+        "receipts": [vars(check) for check in examined.verdict.checks],
+    }
+
+
+def canaries_of(texts: Sequence[str]) -> dict[str, bytes]:
+    """Canaries by a name that does not show them.
+
+    Raises:
+        SecureFLError: one is too short.
+    """
+    for text in texts:
+        if len(text.encode()) < SHORTEST:
+            raise SecureFLError(
+                f"A canary needs {SHORTEST} characters at least; shorter ones are found by chance."
+            )
+    return {f"canary {number}": text.encode() for number, text in enumerate(texts, start=1)}

@@ -1,0 +1,293 @@
+"""What a finished run's folder shows: all promises on a whole one, and each damage found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocols.signing import SigningKey
+from securefl.audit.deployment import Examined, examine
+from securefl.cli import main
+from securefl.errors import RunError
+from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
+from securefl.privacy.charge import ANY
+from securefl.roles.terms import Terms
+from securefl.run_folder import RunFolder
+from securefl.study import Study
+from tests.securefl.audit.conftest import Runs
+
+PUBLIC = """\
+standardise = "public"
+public_mean = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
+public_std = [10.0, 20.0, 50.0, 25.0, 1.0, 0.5, 1.0, 0.5, 1.0, 0.5]"""
+PRIVACY = """\
+learning_rate = 0.1
+[privacy]
+epsilon = 20.0
+delta = 1e-5
+clip = 0.5
+sampling_rate = 0.25
+patients = 490
+largest_hospital = 250"""
+PRIVATE = (
+    ('standardise = "features"', PUBLIC),
+    ("minimum_parties = 2\n", ""),
+    ("learning_rate = 0.1", PRIVACY),
+)
+
+
+def lines(examined: Examined) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.mark, check.says) for check in examined.checks}
+
+
+def failing(folder: Path, **arguments: Any) -> str:
+    """The one promise that is broken, with what is said of it."""
+    examined = examine(folder, **arguments)
+    broken = [check for check in examined.checks if check.mark == "fails"]
+    assert len(broken) == 1, broken
+    assert examined.broken == broken[0]
+    return f"{broken[0].name}: {broken[0].says}"
+
+
+@pytest.fixture(scope="session")
+def private_once(runs: Runs) -> Path:
+    return runs.make("private", *PRIVATE)
+
+
+@pytest.fixture
+def private(private_once: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(private_once, tmp_path / "private")))
+
+
+def test_a_whole_run_keeps_every_promise_that_is_seen(finished: RunFolder) -> None:
+    examined = examine(finished.path)
+    assert examined.broken is None
+    assert {name: mark for name, (mark, _) in lines(examined).items()} == {
+        "receipts": "unverified",  # round 3, on purpose
+        "cohorts": "holds",
+        "message sizes": "holds",
+        "budgets": "unchecked",
+        "approvals": "unchecked",
+        "key files": "holds",
+        "secrets": "holds",
+    }
+    assert lines(examined)["cohorts"][1].startswith("Every sum is over 3 hospitals or more (3 are the least)")
+
+
+def test_a_private_run_keeps_its_budgets(private: RunFolder) -> None:
+    mark, says = lines(examine(private.path))["budgets"]
+    assert mark == "holds"
+    assert says.startswith("4 ledgers are whole and charge every round")
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        examine(tmp_path)
+
+
+# -- damages ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_receipt(finished: RunFolder) -> None:
+    path = finished.receipts / "receipt-000002"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert failing(finished.path).startswith("receipts: round 2")
+
+
+def test_a_run_without_its_end(finished: RunFolder) -> None:
+    (finished.receipts / "closing").unlink()
+    finished.summary_file.unlink()
+    assert failing(finished.path).startswith("receipts: ")
+
+
+def test_a_study_that_cannot_be_read_leaves_the_rest_unchecked(finished: RunFolder) -> None:
+    (finished.path / "study" / "study.toml").write_text("no toml")
+    examined = examine(finished.path)
+    assert examined.broken is not None
+    assert examined.broken.name == "receipts"
+    assert lines(examined)["cohorts"][0] == "unchecked"
+    assert lines(examined)["secrets"][0] == "holds"
+
+
+def test_a_sum_over_too_few_that_all_parties_signed(finished: RunFolder, forge: Any) -> None:
+    forger = forge(finished)
+    outcome = finished.settled(4).signed.outcome
+    alone = dict(list(outcome.frozen.contributions.items())[:1])
+    rest = dict.fromkeys([h for h in outcome.frozen.cohort if h not in alone], "no-answer")
+    forger.outcome(4, frozen={"contributions": alone, "absent": rest})
+    examined = examine(finished.path)
+    assert lines(examined)["cohorts"] == (
+        "fails",
+        "The sum of round 4 is over 1 hospitals, and 3 are the least.",
+    )
+
+
+def test_messages_that_are_longer_or_shorter_than_the_model(finished: RunFolder) -> None:
+    for change in (lambda size: size - 100, lambda size: size + 10_000, str):
+        before = finished.history_file.read_text()
+        told = [json.loads(line) for line in before.splitlines()]
+        told[2]["upload_bytes"] = change(told[2]["upload_bytes"])
+        finished.history_file.write_text("".join(json.dumps(line) + "\n" for line in told))
+        assert failing(finished.path).startswith("message sizes: history.jsonl says that a hospital sent")
+        finished.history_file.write_text(before)
+
+
+def test_an_erased_and_a_damaged_and_a_strange_charge(private: RunFolder) -> None:
+    ledger = private.privacy / "charite" / "ledger"
+    entries = sorted(ledger.glob(f"{ANY}*"))
+    content = entries[0].read_bytes()
+    entries[0].unlink()
+    assert "charite" in failing(private.path) or "ledger" in failing(private.path)
+    entries[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert failing(private.path).startswith("budgets: ")
+    entries[0].write_bytes(b"nothing")
+    assert "is damaged" in failing(private.path)
+    entries[0].write_bytes(content)
+    assert examine(private.path).broken is None
+
+
+def test_a_hospital_in_a_sum_for_which_it_was_charged_nothing(private: RunFolder) -> None:
+    ledger = private.privacy / "charite" / "ledger"
+    for path in sorted(ledger.glob(f"{ANY}*"), key=lambda p: p.stat().st_mtime_ns)[-1:]:
+        path.unlink()
+    assert "charite is in the sum of round" in failing(private.path)
+
+
+def test_a_budget_that_is_exceeded(private: RunFolder) -> None:
+    (private.privacy / "va" / "budget.toml").write_text(
+        '[datasets."fed-heart"]\nepsilon = 0.5\ndelta = 1e-5\n'
+    )
+    said = failing(private.path)
+    assert said.startswith("budgets: va has spent epsilon")
+    assert said.endswith("its budget is 0.5.")
+
+
+def test_a_key_file_that_others_read(finished: RunFolder) -> None:
+    path = next((finished.keys / "va").glob("*.key"))
+    path.chmod(0o640)
+    assert failing(finished.path) == f"key files: keys/va/{path.name} can be read by others (mode 0640)."
+
+
+@pytest.mark.parametrize("file", ["logs/va.log", "report.html", "homes/va/memory.txt"])
+def test_a_key_that_stands_elsewhere(finished: RunFolder, file: str) -> None:
+    key = (finished.keys / "va" / "signing.key").read_bytes()
+    path = finished.path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"error in " + key + b" at 1")
+    assert failing(finished.path).startswith(f"secrets: The key of keys/va/signing.key stands in {file}")
+
+
+def test_a_canary_that_sang(finished: RunFolder) -> None:
+    canary = {"patient": b"Mrs Canary of Hamburg"}
+    assert examine(finished.path, canaries=canary).broken is None
+    (finished.path / "logs").mkdir(exist_ok=True)
+    (finished.path / "logs" / "b.log").write_text(canary["patient"].hex())
+    assert failing(finished.path, canaries=canary).startswith("secrets: Patient stands in logs/b.log")
+
+
+# -- permits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def permitted(finished: RunFolder) -> Callable[..., SigningKey]:
+    """Puts a permit for a hospital into the folder; gives the steward's key."""
+    terms = Terms.of(study := Study.load(finished.path / "study"), finished.consortium(study))
+
+    def permitted(hospital: str, study: bytes = terms.study, revoked: bytes | None = None) -> SigningKey:
+        key, now = SigningKey.generate(), int(time.time())
+        permit = Permit(
+            number=bytes(16), study=study, proposal=bytes(32), hospital=hospital, dataset="records", purpose="",
+            runs=1, epsilon="", delta="", unit="", not_before=now, expires=now + 60, steward="s", researcher="r",
+            reason="",
+        )  # fmt: skip
+        folder = finished.path / "permits" / hospital
+        SignedPermit.of(permit, key).save(folder)
+        if revoked is not None:
+            SignedRevocation.of(Revocation(permit=revoked, time=now, reason=""), key).save(folder)
+        return key
+
+    return permitted
+
+
+def test_permits_of_all_hospitals(finished: RunFolder, permitted: Any) -> None:
+    stewards = {h: permitted(h).public for h in ("b", "charite", "st-anna")}
+    assert lines(examine(finished.path, stewards=stewards))["approvals"] == (
+        "unchecked",
+        "3 permits are for this study; none lies here for va.",
+    )
+    stewards["va"] = permitted("va").public
+    assert lines(examine(finished.path, stewards=stewards))["approvals"][0] == "holds"
+    assert lines(examine(finished.path))["approvals"][0] == "unchecked"
+    stewards["va"] = permitted("va", revoked=bytes(16)).public
+    assert "later revoked: va" in lines(examine(finished.path, stewards=stewards))["approvals"][1]
+
+
+def test_permits_that_are_not_for_this(finished: RunFolder, permitted: Any) -> None:
+    key = permitted("va", study=bytes(32))
+    assert "is a permit for another study" in failing(finished.path)
+    permitted("nowhere")
+    shutil.rmtree(finished.path / "permits" / "va")
+    assert "is no hospital of this study" in failing(finished.path)
+    shutil.rmtree(finished.path / "permits" / "nowhere")
+    permitted("va")
+    assert "is not signed by the steward of va" in failing(finished.path, stewards={"va": key.public})
+    permitted("va", revoked=b"x" * 16)
+    assert "revokes another permit" in failing(finished.path)
+    (finished.path / "permits" / "va" / "permit.cbor").write_bytes(b"x")
+    assert "is damaged" in failing(finished.path)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.setenv("COLUMNS", "150")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["securefl", "audit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_the_command_tells_and_writes_json(finished: RunFolder, call: Any, tmp_path: Path) -> None:
+    code, out, _ = call(finished.path, "--json", tmp_path / "out.json", "--canary", "Mrs Canary of Hamburg")
+    assert code == 0
+    assert "No promise is broken" in out
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert (told["holds"], told["broken"]) == (True, [])
+    assert [check["name"] for check in told["checks"]][:2] == ["receipts", "cohorts"]
+    assert "1 canaries" in out
+
+
+def test_the_command_ends_with_1_and_names_what_is_broken(
+    finished: RunFolder, call: Any, tmp_path: Path
+) -> None:
+    (finished.path / "note.txt").write_text("Mrs Canary of Hamburg")
+    (tmp_path / "canaries").write_text("Mrs Canary of Hamburg\n")
+    code, out, _ = call(
+        finished.path, "--canary-file", tmp_path / "canaries", "--json", tmp_path / "out.json"
+    )
+    assert code == 1
+    assert "BROKEN: secrets." in out
+    assert json.loads((tmp_path / "out.json").read_text())["broken"] == ["secrets"]
+
+
+def test_what_is_neither_folder_nor_command(call: Any, tmp_path: Path) -> None:
+    code, _, err = call("mutant")
+    assert code == 1
+    assert "did you mean the command mutants?" in err
+    assert "There is no folder" in call(tmp_path / "x")[2]
+    assert "8 characters" in call(tmp_path, "--canary", "short")[2]
