@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +77,11 @@ class StockSyft:
         )
 
 
-def send(client: Any, sender: str, changes: dict[str, str], replaces: dict[str, str] | None = None) -> None:
-    """One of Syft's messages to the owner, as any client can send it: the sender's name is what the client writes."""
+def syft_message(sender: str, changes: dict[str, str], replaces: dict[str, str] | None = None) -> Any:
+    """One of Syft's messages to the owner, as any client can write it: the sender's name is what the client says."""
     from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 
-    message = ProposedFileChangesMessage(
+    return ProposedFileChangesMessage(
         sender_email=sender,
         proposed_file_changes=[
             ProposedFileChange(
@@ -89,7 +93,28 @@ def send(client: Any, sender: str, changes: dict[str, str], replaces: dict[str, 
             for path, content in changes.items()
         ],
     )
+
+
+def send(client: Any, sender: str, changes: dict[str, str], replaces: dict[str, str] | None = None) -> None:
+    """Send one through stock Syft."""
+    message = syft_message(sender, changes, replaces)
     client.sync_engine._connection_router.watcher_send_proposed_file_changes_message(OWNER, message)
+
+
+def stock_approval() -> str:
+    """The file that Syft's owner writes when she approves, word for word, written by somebody else."""
+    import yaml
+    from syft_job.models import JobState, JobStatus
+
+    now = datetime.now(UTC)
+    state = JobState(status=JobStatus.APPROVED, received_at=now, approved_by=OWNER, approved_at=now)
+    return yaml.dump(state.disk_dict())
+
+
+def hash_of(content: str) -> str:
+    from syft.sync.utils.syftbox_utils import get_event_hash_from_content
+
+    return str(get_event_hash_from_content(content))
 
 
 @pytest.fixture
@@ -110,3 +135,142 @@ def stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     )
     store = owner.sync_engine._connection_router.connections[0].drive_service._backing_store
     return StockSyft(researcher, owner, store, tmp_path, encryption)
+
+
+# ------------------------------------------------------------------- securefl
+
+SOUTH, OPERATOR = "steward@south.example", "ops@uni.example"
+HOSPITALS = {"north": OWNER, "south": SOUTH}
+CANARY = "the record of Ada Lovelace"
+NOW = int(time.time())  # a node that is started looks at the real time
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The members' folders of a consortium of two hospitals and two parties. Only to be read."""
+    from securefl import deploy
+
+    out = tmp_path_factory.mktemp("domain") / "consortium"
+    deploy.init(
+        out,
+        list(HOSPITALS),
+        ["uni", "lab"],
+        "hub.example:8000",
+        {"uni": "uni.example:7000", "lab": "lab.example:7001"},
+        None,
+    )
+    return out
+
+
+def study_of(folder: Path, deployed: Path, **changed: str) -> Path:
+    """A study for that consortium with a Python file of its own; ``changed`` replaces lines of its TOML by key."""
+    from securefl.deploy.settings import PUBLIC
+
+    keys = {"name": '"Heart disease"', "root": '"../data/records.npz"', "learning_rate": "0.1"} | changed
+    (folder / "parts").mkdir(parents=True)
+    (folder / "study.toml").write_text(
+        f'name = {keys["name"]}\nseed = 1\n[consortium]\nfile = "consortium.toml"\n'
+        f'[data]\nsource = "npz"\nroot = {keys["root"]}\n'
+        f'[model]\nkind = "logistic"\n[training]\nrounds = 1\nlearning_rate = {keys["learning_rate"]}\n'
+    )
+    (folder / "parts" / "layers.py").write_text("WIDTH = 3\n")
+    shutil.copy(deployed / PUBLIC / "consortium.toml", folder)
+    return folder
+
+
+@dataclass
+class Domain:
+    """Two stewards, a researcher and an operator who have compared fingerprints, around one shared folder."""
+
+    folder: Path
+    deployed: Path
+    clock: Hand
+    north: Any
+    south: Any
+    me: Any
+    ops: Any
+
+    @property
+    def relay(self) -> Path:
+        return self.folder / "relay"
+
+    def study(self, folder: str = "study", **changed: str) -> Path:
+        return study_of(self.folder / "studies" / folder, self.deployed, **changed)
+
+    def propose(self, folder: str = "study", **changed: str) -> Any:
+        """An honest proposal to both hospitals."""
+        return self.again(self.study(folder, **changed))
+
+    def again(self, study: Any, purpose: str = "find heart disease") -> Any:
+        """The same for a study that is there."""
+        return self.me.propose(study, to=[OWNER, SOUTH], purpose=purpose, operators=[OPERATOR])
+
+    def says(self, sender: str, changes: dict[str, str], replaces: dict[str, str] | None = None) -> None:
+        """A message of Syft's, past the researcher's own client, in a letter that the researcher signs."""
+        self.writes(syft_message(sender, changes, replaces).as_compressed_data())
+
+    def launched(self, *proposals: Any) -> None:
+        """The coordinator's operator tells that they run, so that the owner's service wants a node."""
+        from securefl.domain.letters import Notice
+
+        for sent in proposals:
+            notice = Notice(
+                proposal=sent.proposal.digest(), member="hub", state="running", reason="", time=NOW
+            )
+            self.ops.mail.send(OWNER, Notice.topic, notice.to_bytes())
+
+    def writes(self, body: bytes, topic: str = "syft/job") -> None:
+        """A letter of the researcher's to the owner."""
+        self.me.mail.send(OWNER, topic, body)
+
+
+@pytest.fixture
+def domain(tmp_path: Path, deployed: Path) -> Iterator[Domain]:
+    from securefl.domain.operator_session import Operator
+    from securefl.domain.owner_session import Owner
+    from securefl.domain.researcher_session import Researcher
+
+    clock, relay = Hand(), tmp_path / "relay"
+    relay.mkdir()
+    north, south = (
+        Owner(
+            email,
+            tmp_path / email,
+            relay,
+            shutil.copytree(deployed / name, tmp_path / "members" / name),
+            clock,
+        )
+        for name, email in HOSPITALS.items()
+    )
+    me = Researcher(RESEARCHER, tmp_path / RESEARCHER, relay, clock)
+    ops = Operator(
+        OPERATOR,
+        tmp_path / OPERATOR,
+        relay,
+        shutil.copytree(deployed / "uni", tmp_path / "members" / "uni"),
+        clock,
+    )
+    people = (north, south, me, ops)
+    for one in people:
+        for other in people:
+            if other is not one:
+                one.accept(other.email, other.fingerprint)
+    for owner in (north, south):
+        data = tmp_path / "data" / owner.email
+        (data / "private").mkdir(parents=True)
+        (data / "mock").mkdir()
+        (data / "private" / "records.csv").write_text(f"{CANARY}\n")
+        (data / "mock" / "records.csv").write_text("nobody\n")
+        owner.publish("records", private=data / "private", mock=data / "mock", description="made for a test")
+    with north, south, me, ops:
+        yield Domain(tmp_path, deployed, clock, north, south, me, ops)

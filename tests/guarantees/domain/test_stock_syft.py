@@ -16,27 +16,19 @@ from typing import Any
 
 import pytest
 
-from tests.guarantees.domain.conftest import MALLORY, OWNER, RESEARCHER, StockSyft, send
+from tests.guarantees.domain.conftest import (
+    MALLORY,
+    OWNER,
+    RESEARCHER,
+    StockSyft,
+    hash_of,
+    send,
+    stock_approval,
+)
 
 both = pytest.mark.parametrize("stock", [False, True], indirect=True, ids=["plain", "encrypted"])
 REVIEW = f"app_data/job/review/{RESEARCHER}/v1/study"
 INBOX = f"app_data/job/inbox/{RESEARCHER}/v1/study"
-
-
-def approval() -> str:
-    """The file that Syft's owner writes when she approves, word for word, written by somebody else."""
-    import yaml
-    from syft_job.models import JobState, JobStatus
-
-    now = datetime.now(UTC)
-    state = JobState(status=JobStatus.APPROVED, received_at=now, approved_by=OWNER, approved_at=now)
-    return yaml.dump(state.disk_dict())
-
-
-def hash_of(content: str) -> str:
-    from syft.sync.utils.syftbox_utils import get_event_hash_from_content
-
-    return str(get_event_hash_from_content(content))
 
 
 def approved(stock: StockSyft, script: str) -> Any:
@@ -52,7 +44,7 @@ def approved(stock: StockSyft, script: str) -> Any:
 def test_a_peer_approves_its_own_job_by_writing_the_owners_name_as_the_sender(stock, tmp_path):
     """The sender of a message is a field of the message; the owner never sees the job before it runs."""
     stock.job(f"touch {tmp_path}/ran")
-    send(stock.researcher, OWNER, {f"{REVIEW}/state.yaml": approval()})
+    send(stock.researcher, OWNER, {f"{REVIEW}/state.yaml": stock_approval()})
     stock.sync_to_herself()
 
     assert stock.listed().status == "approved"
@@ -64,7 +56,7 @@ def test_a_peer_approves_its_own_job_by_writing_the_owners_name_as_the_sender(st
 def test_under_its_own_name_that_approval_is_refused(stock, tmp_path):
     """What makes the attack above: without the false name the same message does nothing."""
     stock.job(f"touch {tmp_path}/ran")
-    send(stock.researcher, RESEARCHER, {f"{REVIEW}/state.yaml": approval()})
+    send(stock.researcher, RESEARCHER, {f"{REVIEW}/state.yaml": stock_approval()})
     stock.owner.sync()
 
     assert stock.listed().status == "pending"
@@ -132,7 +124,7 @@ def test_who_writes_the_storage_is_a_peer_whose_job_is_approved(stock, tmp_path)
             f"{job}/run.sh": f"touch {tmp_path}/ran",
             f"{job}/code/script.sh": "",
             f"{job}/config.yaml": submission(MALLORY),
-            f"app_data/job/review/{MALLORY}/v1/study/state.yaml": approval(),
+            f"app_data/job/review/{MALLORY}/v1/study/state.yaml": stock_approval(),
         },
     )
     # The list is read anew, as Syft's own service asks for and as after a restart.
