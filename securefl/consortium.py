@@ -11,7 +11,7 @@ import json
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -129,7 +129,7 @@ class MemberKeys:
 
     signing: SigningKey
     sealing: SealingKey
-    tls: bytes | None
+    tls: bytes | None = field(repr=False)
 
 
 def make_member(name: str, role: Role, rank: int, consortium_id: str, folder: Path) -> Member:

@@ -23,16 +23,16 @@ from protocols.errors import ProtocolError, SignatureError
 from securefl import consortium as members
 from securefl import durable
 from securefl.deploy import check, join, put_study
-from securefl.deploy.plan import REGISTER_FILE, plan_folder
+from securefl.deploy.plan import ENVIRONMENT, REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
 from securefl.domain.errors import LaunchError, RelayError, UnknownPeerError
 from securefl.domain.frames import Letter
 from securefl.domain.letters import EndorsedPermit, LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, write_study
+from securefl.domain.sandbox import clean_environment
 from securefl.domain.session import Clock, Session
 from securefl.errors import EngineError, SecureFLError
-from securefl.flower.bundle import flower_environment
 
 EVERY = 1.0
 LAUNCH = "launch.json"
@@ -211,7 +211,14 @@ class Operator(Session):
             )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        return {**flower_environment(), "FLWR_HOME": str(self.folder / "home" / "flwr")}
+        """Nothing of the operator's own environment: a study's code runs in what is started here."""
+        home = str(self.home)
+        return {
+            **clean_environment(),
+            **ENVIRONMENT,
+            "HOME": home,
+            "FLWR_HOME": str(self.folder / "home" / "flwr"),
+        }
 
     # ----------------------------------------------------------------- memory
 

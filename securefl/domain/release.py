@@ -11,11 +11,11 @@ Not promised: against the study's own code, which builds the model in the proces
 
 from __future__ import annotations
 
-import hashlib
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from protocols.canonical import digest
 from securefl import consortium as members
 from securefl import durable
 from securefl.domain.errors import DecidedError, ProposalError, ReleaseError, UnknownPeerError
@@ -88,46 +88,43 @@ class Release:
         Raises:
             ReleaseError: the run is of another study, or cannot be checked.
         """
-        try:
-            check_study(self.folder / RESULT / "study", self.proposal)
-        except ProposalError as error:
-            raise ReleaseError(f"The run that was sent is not of {self.name}. {error}") from error
-        return verify_confined(self.folder / RESULT, self._owner.hospital / members.FILE)
+        return self._verified(self.folder / RESULT)
 
     def approve(self, reason: str) -> None:
         """Release the model, with its receipts.
 
         Raises:
             DecidedError: it was decided on before.
-            ReleaseError: the record does not verify to its end.
+            ReleaseError: the record does not hold to its end.
         """
-        checked = self._fingerprint()
-        record = self.verify()
-        if not record.accepted:
-            raise ReleaseError(
-                f"The record of {self.name} does not hold, so nothing is released. {record.sentence}"
-            )
         owner = self._owner
         request = owner.request(self.name)
-        with owner.alone():
-            if self._fingerprint() != checked:
+        # What is checked and what is sent are one copy: the coordinator may send another run in the meantime.
+        with tempfile.TemporaryDirectory(prefix="securefl-") as name:
+            copy = Path(name) / RESULT
+            with owner.alone():
+                shutil.copytree(self.folder / RESULT, copy)
+            record = self._verified(copy)
+            if not record.accepted:
                 raise ReleaseError(
-                    f"The run of {self.name} was sent anew while it was checked: look at it again."
+                    f"The record of {self.name} does not hold, so nothing is released. {record.sentence}"
                 )
-            self._decide("released", reason)
-            for piece in pieces(self.proposal.digest(), self.folder / RESULT):
-                owner.mail.send(self.proposal.researcher, Piece.topic, piece.to_bytes())
-            with owner.syft() as client:
-                # Syft's result is the figures; the files may be larger than its jobs can carry.
-                request.job.accept_by_depositing_result(str(self.folder / RESULT / SUMMARY))
-                request.job.share_outputs([self.proposal.researcher])
-                client.sync()
+            with owner.alone():
+                self._decide("released", reason)
+                for piece in pieces(self.proposal.digest(), copy):
+                    owner.mail.send(self.proposal.researcher, Piece.topic, piece.to_bytes())
+                with owner.syft() as client:
+                    # Syft's result is the figures; the files may be larger than its jobs can carry.
+                    request.job.accept_by_depositing_result(str(copy / SUMMARY))
+                    request.job.share_outputs([self.proposal.researcher])
+                    client.sync()
 
-    def _fingerprint(self) -> bytes:
-        folder = self.folder / RESULT
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).digest() for p in paths}
-        return digest("finished-run", files)
+    def _verified(self, run: Path) -> Record:
+        try:
+            check_study(run / "study", self.proposal)
+        except ProposalError as error:
+            raise ReleaseError(f"The run that was sent is not of {self.name}. {error}") from error
+        return verify_confined(run, self._owner.hospital / members.FILE)
 
     def withhold(self, reason: str) -> None:
         """Keep the model from the researcher.

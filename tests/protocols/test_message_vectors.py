@@ -286,7 +286,8 @@ def test_every_bad_message_has_a_reason_and_every_reason_a_bad_message():
     # second-outcome, second-challenge, update-lost: only after a loss of memory, or with a broken hash.
     assert reasons == {
         "other-study", "other-round", "other-encoding", "other-parties", "wrong-sum", "other-chain", "unknown-hospital",
-        "too-few-hospitals", "not-in-cohort", "other-model", "other-key", "key-not-pinned", "second-announcement", "earlier-attempt",
+        "too-few-hospitals", "not-in-cohort", "other-model", "other-key", "key-not-pinned", "second-announcement",
+        "earlier-attempt",
         "other-size", "malformed", "foreign-contribution", "other-outcome", "bad-challenge", "not-verified",
     }  # fmt: skip
 

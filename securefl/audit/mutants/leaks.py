@@ -142,6 +142,7 @@ def _study(log_of_everything: bool) -> Searched:
         stage.play()
         secrets |= _lasting(stage)
         log.debug("finished: %r", stage.finished)
+        log.debug("members: %r", stage.people.keys)
         return search(stage.folder, secrets, skip=["members/keys"])
 
 

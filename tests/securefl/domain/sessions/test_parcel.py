@@ -58,7 +58,8 @@ def test_a_parcel_without_one_piece_is_refused_and_sent_again_it_arrives(run, tm
 @pytest.mark.parametrize(
     "name",
     [
-        "../evil", "/etc/passwd", "study/../../evil", "receipts/../x", "keys/a", "study/.hidden", "study/a\0b", "study/",
+        "../evil", "/etc/passwd", "study/../../evil", "receipts/../x", "keys/a", "study/.hidden", "study/a\0b",
+        "study/",
         "receipts/closing/x", "study/" + "x" * 300, "", "homes/north/memory", "study/a b", "receipts/Receipt-000001",
     ],
 )  # fmt: skip

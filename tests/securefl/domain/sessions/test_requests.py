@@ -162,12 +162,11 @@ def test_a_study_with_other_members_is_not_approved(stage):
 
 def test_a_private_study_has_a_budget(stage):
     stage.edit('standardise = "features"', 'standardise = "none"')
-    privacy = '[privacy]\nunit = "patient"\npatients = 490\nepsilon = 3.0\ndelta = 1e-5\nclip = 0.5\n'
-    privacy += "sampling_rate = 0.2\nlargest_hospital = 250\n"
+    privacy = '[privacy]\nunit = "hospital"\nepsilon = 3.0\ndelta = 1e-5\nclip = 0.5\n'
     (stage.study / "study.toml").write_text((stage.study / "study.toml").read_text() + privacy)
     sent = stage.propose()
     permit = stage.owners["north"].request(sent.name).approve("IRB", epsilon=1.5).permit
-    assert (permit.epsilon, permit.unit) == ("1.5", "patient")
+    assert (permit.epsilon, permit.unit) == ("1.5", "hospital")
     # More than the study promises is never given.
     assert stage.owners["south"].request(sent.name).approve("IRB", epsilon=8.0).permit.epsilon == "3.0"
 
