@@ -31,7 +31,7 @@ MEBIBYTE = 2**20
 LARGEST_JOB, MOST_JOB_FILES = 16 * MEBIBYTE, 500
 LARGEST_EVENTS, MOST_EVENTS = 96 * MEBIBYTE, 5000
 LARGEST_MOCK, MOST_MOCK_FILES = 48 * MEBIBYTE, 500
-LARGEST_YAML = MEBIBYTE // 4
+LARGEST_YAML, LARGEST_CONFIG, DEEPEST_YAML, MOST_BRACKETS = 65_536, 16_384, 12, 200
 DEEPEST = 12
 PERMISSIONS = "syft.pub.yaml"
 _MEMBER = "proposed_file_changes.json"  # Syft's name for the one file in its archives, of either kind
@@ -89,6 +89,7 @@ def read_job(data: bytes, sender: str, datasite: str, protocol: str) -> Job:
             raise SyftMessageError(
                 f"A job of {sender} holds {path!r}, which is not text: Syft's jobs are text only."
             )
+        _utf8(content)
         if path in files:
             raise SyftMessageError(f"A message of {sender} writes {path!r} twice.")
         files[path] = content
@@ -103,7 +104,7 @@ def read_job(data: bytes, sender: str, datasite: str, protocol: str) -> Job:
         raise SyftMessageError(f"The job {name!r} of {sender} lacks config.yaml, run.sh or code.")
     if any(path not in ("run.sh", "config.yaml") and not path.startswith("code/") for path in inner):
         raise SyftMessageError(f"The job {name!r} of {sender} holds more than config.yaml, run.sh and code.")
-    config = _yaml(files[f"{folder}/config.yaml"].encode(), f"config.yaml of the job {name!r}")
+    config = _yaml(_utf8(files[f"{folder}/config.yaml"]), f"config.yaml of the job {name!r}", LARGEST_CONFIG)
     for key, must in (("submitted_by", sender), ("datasite_email", datasite), ("name", name)):
         if config.get(key, must) != must:
             raise SyftMessageError(f"The job {name!r} of {sender} gives itself another {key}.")
@@ -128,10 +129,13 @@ def read_changes(data: bytes, sender: str) -> list[Change]:
         deleted, content = event.get("is_deleted"), event.get("content")
         if deleted is True and content is None:
             changes.append(Change(path, None))
-        elif deleted is False and isinstance(content, str):
-            changes.append(Change(path, _content(content, event.get("content_type"))))
-        else:
+            continue
+        if deleted is not False or not isinstance(content, str):
             raise SyftMessageError(f"A message of {sender} is malformed at {path!r}.")
+        read = _content(content, event.get("content_type"))
+        if _syft_parses(path):
+            _yaml(read if isinstance(read, bytes) else _utf8(read), path)
+        changes.append(Change(path, read))
     return changes
 
 
@@ -207,6 +211,7 @@ def _check_tree(files: dict[str, str]) -> None:
 
 def _content(content: str, kind: Any) -> str | bytes:
     if kind != "binary":
+        _utf8(content)
         return content
     try:
         return base64.b64decode(content, validate=True)
@@ -214,16 +219,56 @@ def _content(content: str, kind: Any) -> str | bytes:
         raise SyftMessageError("A binary file of a message is not in base64.") from error
 
 
-def _yaml(data: bytes, what: str) -> dict[str, Any]:
-    """A small YAML map without aliases: they make a few bytes into very many."""
+def _utf8(content: str) -> bytes:
     try:
-        if len(data) > LARGEST_YAML:
-            raise SyftMessageError(f"{what} is longer than {LARGEST_YAML:,} bytes.")
-        text = data.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise SyftMessageError(f"{what} holds YAML aliases.")
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        return content.encode()
+    except UnicodeEncodeError as error:
+        raise SyftMessageError("A file of a message is not text that UTF-8 can hold.") from error
+
+
+def _syft_parses(path: str) -> bool:
+    """Whether this is a file that Syft reads as YAML by itself, whenever it looks at a datasite."""
+    *folders, name = path.split("/")
+    if name == PERMISSIONS:
+        return True
+    if folders[:2] == [
+        "app_data",
+        "job",
+    ]:  # app_data/job/inbox/EMAIL/v1/NAME/config.yaml; deeper ones are results
+        return len(folders) <= 6 and name in ("config.yaml", "state.yaml")
+    return folders[:2] == ["public", "syft_datasets"] and name == "dataset.yaml"
+
+
+class _Shallow(yaml.SafeLoader):
+    """As Syft's own reading, without aliases, which make a few bytes into very many, and without deep nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise SyftMessageError("Its YAML has aliases.")
+        if self._depth >= DEEPEST_YAML:
+            raise SyftMessageError("Its YAML is nested too deeply.")
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _yaml(data: bytes, what: str, limit: int = LARGEST_YAML) -> dict[str, Any]:
+    """A small, shallow YAML map; Syft reads the same bytes later, with less care."""
+    if len(data) > limit:
+        raise SyftMessageError(f"{what} is longer than {limit:,} bytes.")
+    # The scanner takes time with the square of the brackets that are open at once, before any node is made.
+    if data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise SyftMessageError(f"{what} has more than {MOST_BRACKETS} brackets.")
+    try:
+        value = _Shallow(data.decode()).get_single_data()
+    except SyftMessageError as error:
+        raise SyftMessageError(f"{what} is refused. {error}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, RecursionError) as error:
         raise SyftMessageError(f"{what} is not YAML.") from error
     if not isinstance(value, dict):
         raise SyftMessageError(f"{what} is not a map.")

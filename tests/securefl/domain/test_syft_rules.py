@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import tarfile
+import time
 
 import pytest
 
@@ -116,7 +117,15 @@ BAD_JOBS = {
     "config-no-map": _set(0, content="- a"),
     "config-with-a-python-object": _set(0, content="a: !!python/object/apply:os.system [id]"),
     "config-with-aliases": _set(0, content="a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"),
-    "config-too-long": _set(0, content="a: " + "x" * 2**18),
+    "config-too-long": _set(0, content="a: " + "x" * 2**15),
+    "config-of-brackets": _set(0, content="[" * 10_000),
+    "config-of-braces": _set(0, content="a: " + "{b: " * 2_000),
+    "config-with-deep-lists": _set(0, content="a:\n  " + "- " * 5_000),
+    "config-with-deep-keys": _set(0, content="? " * 5_000),
+    "config-with-a-number-past-all-floats": _set(0, content="a: 1" + ":1" * 5_000 + ".5"),
+    "config-with-a-number-past-all-integers": _set(0, content="a: " + "9" * 10_000),
+    "no-unicode": _set(2, content="\ud800"),
+    "config-no-unicode": _set(0, content="a: \ud800"),
     "many-files": lambda m: [_add(f"{FOLDER}/code/f{i}")(m) for i in range(500)],
 }
 
@@ -126,8 +135,21 @@ def test_a_job_that_asks_for_more_is_refused(how):
     message = _job()
     assert _read(copy.deepcopy(message))  # the control
     BAD_JOBS[how](message)
+    begun = time.process_time()
     with pytest.raises(SyftMessageError):
         _read(message)
+    assert time.process_time() - begun < 0.5
+
+
+def test_a_description_as_large_as_may_be_takes_no_time():
+    """Syft reads it too, at every look at its jobs; CPU time, so that a busy machine does not count."""
+    message = _job()
+    lines = "".join(f"k{i}: [a, {{b: c}}]\n" for i in range(90)) + "d:\n" + "- a: b\n" * 2_000
+    assert 15_000 < len(lines) < syft_rules.LARGEST_CONFIG
+    message["proposed_file_changes"][0]["content"] = lines
+    begun = time.process_time()
+    assert _read(message).name == "job-1"
+    assert time.process_time() - begun < 1
 
 
 def test_what_does_not_unpack_is_refused(monkeypatch):
@@ -210,6 +232,13 @@ def test_changes_of_the_owners_own_datasite_are_read():
         {"is_deleted": True},
         {"is_deleted": 1},
         {"content": "***", "content_type": "binary"},
+        {"content": "\ud800"},
+        {"content": "- " * 10_000},
+        {"content": "["},
+        {"content": base64.b64encode(b"[" * 10_000).decode(), "content_type": "binary"},
+        {"path_in_datasite": "a/syft.pub.yaml", "content": "[" * 10_000},
+        {"path_in_datasite": "public/syft_datasets/mri/dataset.yaml", "content": "a: " + "{" * 10_000},
+        {"path_in_datasite": f"app_data/job/inbox/{ME}/v1/job-1/config.yaml", "content": "[" * 10_000},
     ],
 )
 def test_changes_of_anything_else_are_refused(fields):
@@ -217,6 +246,13 @@ def test_changes_of_anything_else_are_refused(fields):
     message["events"][0].update(fields)
     with pytest.raises(SyftMessageError):
         read_changes(_packed(message), SENDER)
+
+
+def test_results_are_the_studys_business_whatever_their_names():
+    message = _events()
+    for path in (f"app_data/job/review/{ME}/v1/job-1/outputs/config.yaml", "public/state.yaml", "state.yaml"):
+        message["events"][0].update(path_in_datasite=path, content="[" * 10_000)
+        assert read_changes(_packed(message), SENDER)[0].content == "[" * 10_000
 
 
 def _dataset(**about):
