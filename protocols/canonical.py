@@ -135,6 +135,6 @@ class Record(BaseModel):
             return cls.model_validate(value[1])
         except ValidationError as error:
             # Only names of ours go into the message: an unknown field's name is the sender's text.
-            field = error.errors()[0]["loc"][0]
-            where = f"at {field}" if field in cls.model_fields else "by an unknown field"
-            raise EncodingError(f"This {cls.kind} is malformed {where}.") from error
+            at = error.errors()[0]["loc"]  # empty where the fields do not go together
+            where = f"at {at[0]}" if at and at[0] in cls.model_fields else "by an unknown field"
+            raise EncodingError(f"This {cls.kind} is malformed {where if at else 'as a whole'}.") from error

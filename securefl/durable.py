@@ -84,13 +84,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can enter, unless it is there.
+    """Make a folder that only its owner can enter, and those above it that are missing; what is there stays.
 
     Raises:
         EngineError: it cannot be made.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        try:
+            path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        except FileNotFoundError:
+            # Python's own way of making parents leaves them open to all.
+            private_folder(path.parent)
+            path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     except OSError as error:
         raise _explained(error, path) from error
     return path

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from protocols.errors import ProtocolError
-from securefl.cli import attack, audit, consortium, deploy, serve, study, verify
+from securefl.cli import attack, audit, consortium, deploy, domain, serve, study, verify
 from securefl.errors import SecureFLError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ bench_app = typer.Typer(help="Measure what a round costs.", no_args_is_help=True
 app.add_typer(study.app, name="study")
 app.add_typer(consortium.app, name="consortium")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(domain.app, name="domain")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.add_typer(serve.party_app, name="party")

@@ -42,7 +42,7 @@ def init(
     from securefl.domain.settings import HomeSettings
 
     settings = HomeSettings(
-        email=email, part=part, relay=relay.absolute(), folder=folder.absolute() if folder else None
+        email=email, part=part, relay=str(relay.absolute()), folder=str(folder.absolute()) if folder else None
     )
     with settings.open(home) as session:
         settings.save(home)
@@ -206,6 +206,14 @@ def revoke(
         print(f"{name} is revoked.")
 
 
+@app.command("share-log")
+def share_log(name: Name, reason: Reason, home: Home = HERE) -> None:
+    """Owner: hand the log of a proposal's last run to its researcher. Read it first: HOME/runs/…/log."""
+    with _owner(home) as owner:
+        owner.request(name).share_log(reason)
+        print(f"The log of {name} is shared.")
+
+
 @app.command()
 def serve(
     seconds: Annotated[
@@ -218,6 +226,16 @@ def serve(
         if not hasattr(session, "serve"):
             raise _other(session, "serves nothing")
         session.serve(seconds)
+
+
+@app.command()
+def logs(name: Name, home: Home = HERE) -> None:
+    """Researcher: print the logs that stewards have handed out."""
+    from securefl.domain.show import plain
+
+    with _researcher(home) as me:
+        for hospital, text in me.proposal(name).logs().items():
+            print(f"== {hospital} ==\n{plain(text)}")
 
 
 @app.command()

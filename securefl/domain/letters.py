@@ -71,6 +71,16 @@ class Decision(Body):
     permit: EndorsedPermit | None = None
 
 
+class LogCopy(Body):
+    """What a hospital's node said while it ran, handed out by its steward."""
+
+    kind = "log-copy"
+    topic = "log"
+    proposal: bytes
+    hospital: str
+    log: bytes
+
+
 class LaunchOrder(Body):
     """The researcher asks an operator to run a proposal that all have approved."""
 

@@ -35,6 +35,8 @@ from securefl.errors import StudyError
 from securefl.permit import Revocation, SignedPermit, SignedRevocation
 from securefl.study import Study
 
+LONGEST_LOG = 16 * 2**20
+
 if TYPE_CHECKING:
     from securefl.domain.release import Release
     from securefl.domain.serving import Serving
@@ -207,6 +209,12 @@ class Owner(Session):
     def run_folder(self, permit: SignedPermit, run: int) -> Path:
         """What the node of one run keeps."""
         return self.home / "runs" / f"{permit.permit.number.hex()}-{run}"
+
+    def node_log(self, permit: SignedPermit) -> bytes:
+        """What the node of the last run under a permit said; its end, if it was long."""
+        begun = Runs(self.permit_folder(permit.permit.number)).begun
+        path = self.run_folder(permit, begun) / "log"
+        return path.read_bytes()[-LONGEST_LOG:] if begun and path.exists() else b""
 
     def rounds_done(self, permit: SignedPermit, hospital: str) -> int:
         """Rounds of training that the last run under a permit has seen the end of."""

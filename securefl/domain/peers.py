@@ -1,11 +1,12 @@
 """Whom a person knows: cards that it pinned by its own hand, after comparing fingerprints.
 
 Nothing on the share adds, changes or removes a pinned card. A card that differs from the pinned one is an error. Who
-was removed stays removed: the same keys are never pinned again, new keys only by hand.
+was removed stays removed: neither of its keys is ever pinned again, under whatever name; new keys only by hand.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from protocols.canonical import Record
@@ -17,7 +18,7 @@ from securefl.domain.errors import ChangedKeyError, IdentityError, RevokedError,
 
 
 class Pinned(Record):
-    """What ``peers/EMAIL.cbor`` holds. ``gone`` has the digests of cards of that name that were removed."""
+    """What ``peers/EMAIL.cbor`` holds. ``gone`` has the SHA-256 of all keys of that name that were removed."""
 
     kind = "pinned-peer"
     card: Card
@@ -36,11 +37,11 @@ class Peers:
 
         Raises:
             ChangedKeyError: another card of that name is pinned.
-            RevokedError: this very card was removed before.
+            RevokedError: one of its keys was removed before.
         """
         card.check()
         old = self._read(card.email)
-        if old is not None and card.digest() in old.gone:
+        if any(key in pinned.gone for pinned in self._all() for key in _keys(card)):
             raise RevokedError(
                 f"The keys of {card.email} ({card.fingerprint}) were removed here: they stay so, ask for new ones."
             )
@@ -70,20 +71,23 @@ class Peers:
 
     def all(self) -> list[Card]:
         """The cards that are pinned and not removed, in the order of their names."""
-        known = (self._read(path.stem) for path in sorted(self._folder.glob("*.cbor")) if is_email(path.stem))
-        return [pinned.card for pinned in known if pinned is not None and not pinned.removed]
+        return [pinned.card for pinned in self._all() if not pinned.removed]
 
     def remove(self, email: str) -> None:
         """Forget a person for good: what its keys sign is nothing from now on; UnknownPeerError if it is not known."""
         card = self.get(email)
         old = self._read(email)
         gone = [] if old is None else old.gone
-        self._write(Pinned(card=card, removed=True, gone=[*gone, card.digest()]))
+        self._write(Pinned(card=card, removed=True, gone=[*gone, *_keys(card)]))
 
     def removed(self, email: str) -> bool:
         """Whether the person was known, and is no more."""
         pinned = self._read(checked(email))
         return pinned is not None and pinned.removed
+
+    def _all(self) -> list[Pinned]:
+        known = (self._read(path.stem) for path in sorted(self._folder.glob("*.cbor")) if is_email(path.stem))
+        return [pinned for pinned in known if pinned is not None]
 
     def _path(self, email: str) -> Path:
         return self._folder / f"{email}.cbor"
@@ -104,3 +108,7 @@ class Peers:
         if pinned.card.email != email:
             raise IdentityError(f"{path} holds the card of {pinned.card.email}: restore it from its backup.")
         return pinned
+
+
+def _keys(card: Card) -> list[bytes]:
+    return [hashlib.sha256(key).digest() for key in (card.signing, card.sealing)]

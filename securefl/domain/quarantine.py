@@ -1,11 +1,13 @@
 """Where refused bytes go: aside, named by their digest, with a line in the audit log.
 
-Who can write the share can write much: what is kept, and what is logged, is bounded for each sender.
+Who can write the share can write much: what is kept, and what is logged, is bounded for each sender. Every line has a
+file, so that the files count the lines.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from securefl import durable
@@ -18,13 +20,20 @@ MOST_KEPT = 200
 
 
 class Quarantine:
-    """``home/quarantine/SENDER/DIGEST.bin``: for people to look at, never read again by the program."""
+    """``home/quarantine/SENDER/DIGEST-PLACE.bin``: for people to look at, never read again by the program."""
 
     def __init__(self, home: Path, email: str, log: AuditLog) -> None:
         self._folder, self._email, self._log = home / "quarantine", email, log
 
+    def is_full(self, sender: str) -> bool:
+        """Whether nothing more of this sender's is kept or logged."""
+        try:
+            return len(os.listdir(self._folder / sender)) >= MOST_KEPT
+        except FileNotFoundError:
+            return False
+
     def put(self, data: bytes, sender: str, reason: str, explanation: str, where: str) -> None:
-        """Keep the first MiB of ``data`` aside and log why; once a sender's place is full, neither.
+        """Keep the first MiB of ``data`` aside and log why, once; when a sender's place is full, neither.
 
         Args:
             data: the refused bytes.
@@ -33,15 +42,13 @@ class Quarantine:
             explanation: one sentence of ours.
             where: where they lay.
         """
+        named, place = hashlib.sha256(data).digest(), hashlib.sha256(where.encode()).hexdigest()[:16]
         folder = durable.private_folder(self._folder / sender)
-        kept = len(list(folder.iterdir()))
-        named = hashlib.sha256(data).digest()
-        path = folder / f"{named.hex()}.bin"
-        if kept >= MOST_KEPT:
+        path = folder / f"{named.hex()}-{place}.bin"
+        kept = len(os.listdir(folder))
+        if kept >= MOST_KEPT or path.exists():
             return
-        if not path.exists():
-            durable.write(path, data[:LARGEST_KEPT])
-            kept += 1
+        durable.write(path, data[:LARGEST_KEPT])
         self._log.append(
             self._email,
             "quarantined",
@@ -52,7 +59,7 @@ class Quarantine:
             where=where,
             size=len(data),
         )
-        if kept >= MOST_KEPT:
+        if kept + 1 >= MOST_KEPT:
             self._log.append(
                 self._email,
                 "quarantine-full",

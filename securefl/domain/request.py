@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from securefl import durable
 from securefl.domain.errors import DecidedError
-from securefl.domain.letters import Decision, State
+from securefl.domain.letters import Decision, LogCopy, State
 from securefl.domain.proposal import Proposal, SignedProposal, Site, check_study, take_study
 from securefl.domain.review import Review, review
 from securefl.errors import StudyError
@@ -169,6 +169,30 @@ class Request:
                 raise DecidedError(f"{self.name} is {self.state}: there is no approval to revoke.")
             if not keep_peer:
                 owner.remove(self.proposal.researcher, reason)
+
+    @property
+    def log(self) -> str:
+        """What the node of the last run said; it is the steward's alone until ``share_log``."""
+        signed = self.permit
+        return "" if signed is None else self._owner.node_log(signed).decode(errors="replace")
+
+    def share_log(self, reason: str) -> None:
+        """Hand the log of the last run to the researcher: read it first, the study's own code may have written there.
+
+        Raises:
+            DecidedError: nothing has run.
+        """
+        owner, signed = self._owner, self.permit
+        if signed is None or not self.log:
+            raise DecidedError(f"{self.name} has no log: nothing of it has run here.")
+        with owner.alone():
+            data = owner.node_log(signed)
+            owner.log.append(
+                owner.email, "log-shared", self.proposal.study, reason, proposal=self.name,
+                researcher=self.proposal.researcher,
+            )  # fmt: skip
+            copy = LogCopy(proposal=self.proposal.digest(), hospital=self.site.hospital, log=data)
+            owner.mail.send(self.proposal.researcher, LogCopy.topic, copy.to_bytes())
 
     def _copy(self) -> Study:
         """A private copy of the study, compared with the signed proposal whenever it is asked for."""

@@ -15,7 +15,7 @@ from protocols.errors import ProtocolError, SignatureError
 from securefl import durable
 from securefl.domain.dataset import HOSPITAL_TAG
 from securefl.domain.errors import DatasetError, LaunchError, ProposalError, ReleaseError
-from securefl.domain.letters import Decision, EndorsedPermit, LaunchOrder, Notice, State
+from securefl.domain.letters import Decision, EndorsedPermit, LaunchOrder, LogCopy, Notice, State
 from securefl.domain.parcel import Piece, take
 from securefl.domain.proposal import (
     Proposal,
@@ -134,12 +134,14 @@ class Researcher(Session):
     def take_mail(self) -> None:
         """Take what stewards and operators wrote. A letter that is wrong is logged, and the others are taken."""
         with self.alone():
-            for letter in self.mail.each((Decision.topic, Notice.topic, Piece.topic)):
+            for letter in self.mail.each((Decision.topic, Notice.topic, Piece.topic, LogCopy.topic)):
                 try:
                     if letter.topic == Decision.topic:
                         self._keep_decision(letter.sender, Decision.from_bytes(letter.body))
                     elif letter.topic == Notice.topic:
                         self._keep_notice(letter.sender, Notice.from_bytes(letter.body))
+                    elif letter.topic == LogCopy.topic:
+                        self._keep_log(letter.sender, LogCopy.from_bytes(letter.body))
                     else:
                         self._keep_piece(letter.sender, Piece.from_bytes(letter.body))
                 except (SecureFLError, ProtocolError, OSError, ValueError) as error:
@@ -204,6 +206,13 @@ class Researcher(Session):
         durable.write(folder / f"{site.hospital}.decision", decision.to_bytes())
         self.log.append(steward, decision.state, proposal.study, decision.reason, proposal=proposal.name)
 
+    def _keep_log(self, steward: str, copy: LogCopy) -> None:
+        proposal = self._mine(copy.proposal)
+        if copy.hospital != proposal.site_of(steward).hospital:
+            raise ProposalError(f"{steward} sent the log of {copy.hospital}, which is not its hospital.")
+        durable.write(self.folder_of(proposal) / f"{copy.hospital}.log", copy.log)
+        self.log.append(steward, "log-received", proposal.study, "", proposal=proposal.name)
+
     def _keep_piece(self, steward: str, piece: Piece) -> None:
         proposal = self._mine(piece.proposal)
         if steward != proposal.approver:
@@ -260,6 +269,11 @@ class Sent:
         """What each operator told last, by email."""
         self._researcher.take_mail()
         return {p.stem: json.loads(p.read_text()) for p in sorted(self._folder.glob("*.notice"))}
+
+    def logs(self) -> dict[str, str]:
+        """By hospital: the logs that stewards have handed out."""
+        self._researcher.take_mail()
+        return {p.stem: p.read_text(errors="replace") for p in sorted(self._folder.glob("*.log"))}
 
     def launch(self) -> None:
         """Ask its operators to run it, once all hospitals have approved.

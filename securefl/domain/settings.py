@@ -27,8 +27,8 @@ class HomeSettings(Settings):
 
     email: str
     part: Part
-    relay: Path
-    folder: Path | None = None
+    relay: str
+    folder: str | None = None
 
     @classmethod
     def load(cls, home: Path) -> HomeSettings:
@@ -48,7 +48,7 @@ class HomeSettings(Settings):
 
     def save(self, home: Path) -> None:
         """Write it."""
-        values = self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(exclude_none=True)
         durable.write(home / FILE, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()).encode())
 
     def open(self, home: Path) -> Session:

@@ -5,6 +5,7 @@ import cbor2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import model_validator
 
 import protocols.chain
 import protocols.contribution
@@ -338,6 +339,24 @@ def test_a_missing_unknown_or_wrong_field_is_an_encoding_error(change, says):
     assert Box.from_bytes(edited(lambda f: None)) == BOX
     with pytest.raises(EncodingError, match=rf"^This box is malformed {says}\.$"):
         Box.from_bytes(edited(change))
+
+
+class Ordered(Record):
+    kind = "ordered"
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _in_order(self):
+        if self.low > self.high:
+            raise ValueError("low is not above high")
+        return self
+
+
+def test_fields_that_do_not_go_together_are_an_encoding_error():
+    assert Ordered.from_bytes(by_hand(["ordered", {"high": 2, "low": 1}])) == Ordered(low=1, high=2)
+    with pytest.raises(EncodingError, match=r"^This ordered is malformed as a whole\.$"):
+        Ordered.from_bytes(by_hand(["ordered", {"high": 1, "low": 2}]))
 
 
 def test_a_strangers_text_stays_out_of_the_message():

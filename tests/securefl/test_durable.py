@@ -33,6 +33,18 @@ def test_files_and_folders_are_private_unless_said_otherwise(tmp_path):
     assert durable.private_folder(tmp_path / "made") == tmp_path / "made"
 
 
+def test_the_folders_above_are_private_too_and_what_stood_there_stays(tmp_path):
+    before = tmp_path.stat().st_mode
+    (tmp_path / "open").mkdir(mode=0o755)
+    durable.write(tmp_path / "open" / "a" / "b" / "c" / "secret", b"1")
+    for part in ("a", "a/b", "a/b/c"):
+        assert (tmp_path / "open" / part).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o755
+    assert tmp_path.stat().st_mode == before
+    with pytest.raises(EngineError):
+        durable.private_folder(tmp_path / "open" / "a" / "b" / "c" / "secret" / "d")
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_failure_at_any_step_leaves_the_old_file(tmp_path, monkeypatch, call):
     durable.write(tmp_path / "file", b"old")

@@ -1,0 +1,87 @@
+"""The walkthrough of the domain as users run it: eight people, each a process, around one shared folder. Minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from securefl.domain.log import verify
+from securefl.domain.peers import Peers
+
+ROOT = Path(__file__).resolve().parents[2]
+WALKTHROUGH = ROOT / "examples" / "hospital_consortium" / "walkthrough.py"
+HOSPITALS = ["cleveland", "hungary", "switzerland", "va"]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> tuple[Path, str]:
+    """Where it stands, and the story."""
+    out = tmp_path_factory.mktemp("walk") / "c"
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, str(WALKTHROUGH), "--out", str(out)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return out, done.stdout
+
+
+def test_the_story_is_told_to_its_end(told):
+    _, story = told
+    order = [
+        "publishes heart-2026", "proposes heart-disease-", "denies it", "is refused by va", "approves it for 30 days",
+        "launches it", "revokes its approval after round 3", "releases the model", "takes the model and its receipts",
+        "What each of them holds",
+    ]  # fmt: skip
+    places = [story.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def test_the_receipts_say_who_was_absent_and_why(told):
+    out, _ = told
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "securefl", "verify", str(out / "model"), "--json", "--consortium"),
+            str(out / "members" / "public" / "consortium.toml"),
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    found = json.loads(checked.stdout)
+    assert (checked.returncode, found["accepted"], found["closed"]) == (0, True, True)
+    receipts = found["receipts"]
+    assert len(receipts) == 7
+    assert [len(receipt["included"]) for receipt in receipts[:4]] == [4, 4, 4, 4]
+    assert receipts[-1]["absent"] == {"switzerland": "not-approved"}
+    assert receipts[-1]["included"] == ["cleveland", "hungary", "va"]
+
+
+def test_nobody_holds_a_row_of_another_hospital(told):
+    out, story = told
+    table = story[story.index("What each of them holds") :]
+    for name in HOSPITALS:
+        row = next(line for line in table.splitlines() if f"│ {name} " in line)
+        counts = [cell.strip() for cell in row.strip("│ ").split("│")][-4:]
+        mine = HOSPITALS.index(name)
+        held, total = counts[mine].split(" of ")
+        assert held == total  # the control: its own are found
+        assert all(count.startswith("0 of ") for k, count in enumerate(counts) if k != mine)
+    for who in ("the shared folder", "researcher", "coordinator", "registry", "university"):
+        row = next(line for line in table.splitlines() if f"│ {who} " in line)
+        assert row.count(" 0 of ") == 4
+
+
+def test_every_log_is_whole_and_tells_the_decisions(told):
+    out, _ = told
+    actions = {}
+    for name in HOSPITALS:
+        home = out / "homes" / f"{name}@hospital.example"
+        card = Peers(out / "homes" / "researcher@lab.example").get(f"{name}@hospital.example")
+        actions[name] = [entry.action for entry in verify(home, card.signing).entries]
+    assert {"denied", "approved", "node-started"} <= set(actions["va"])
+    assert {"approved", "revoked", "node-stopped", "peer-removed"} <= set(actions["switzerland"])
+    assert {"approved", "run-received", "released"} <= set(actions["cleveland"])
