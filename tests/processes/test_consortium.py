@@ -61,7 +61,7 @@ def test_the_receipts_say_who_was_absent_and_why(told):
 
 
 def test_nobody_holds_a_row_of_another_hospital(told):
-    out, story = told
+    _, story = told
     table = story[story.index("What each of them holds") :]
     for name in HOSPITALS:
         row = next(line for line in table.splitlines() if f"│ {name} " in line)
