@@ -2,7 +2,7 @@
 
 What is sent is first sealed into ``home/outbox/`` and leaves it when it lies on the share: a full or vanished share
 delays letters and loses none. What comes is checked, put into ``home/inbox/``, and then marked in ``home/seen/``, in
-this order; a letter leaves the inbox after it was handled.
+this order and under one lock; a letter leaves the inbox after it was handled.
 
 Promise: a letter is from who signed it, whom this person has pinned and not removed; a repeated one is refused. A file
     that is no such letter goes to ``home/quarantine/`` and into the log, and never keeps the next from coming.
@@ -38,7 +38,7 @@ from securefl.domain.log import AuditLog
 from securefl.domain.peers import Peers
 from securefl.domain.quarantine import Quarantine
 from securefl.domain.relay import Carrier, Entry, Relay
-from securefl.domain.seen import read_seen, read_sent, write_seen, write_sent
+from securefl.domain.seen import Cursor, read_seen, read_sent, write_seen, write_sent
 
 SKEW = 24 * 3600
 """Seconds by which a letter's time may be off before the log says so."""
@@ -150,15 +150,25 @@ class Mail:
             self._flush()
 
     def _flush(self) -> None:
+        """Try every recipient: one whose folder somebody has spoilt keeps no letter from the others."""
+        failed: dict[str, RelayError] = {}
         for frame in sorted(self.home.glob("outbox/*/*.frame")):
             recipient = frame.parent.name
+            if recipient in failed:
+                continue  # in the order of the numbers
             try:
                 counted = int(frame.name[:12]) <= read_sent(self.home, self.peers.get(recipient))
             except UnknownPeerError:
                 counted = False  # removed since: what was meant for it goes nowhere
-            if counted:
-                self.relay.put(self.identity.email, recipient, frame.name, frame.read_bytes())
+            try:
+                if counted:
+                    self.relay.put(self.identity.email, recipient, frame.name, frame.read_bytes())
+            except RelayError as error:
+                failed[recipient] = error
+                continue
             frame.unlink()
+        for error in failed.values():
+            raise error
 
     def _outbox(self, recipient: str) -> Path:
         return durable.private_folder(self.home / "outbox" / recipient)
@@ -185,9 +195,12 @@ class Mail:
         """
         with suppress(RelayError):
             self.flush()  # a full share can still be read
-        self.fetch()
         wanted = (topics,) if isinstance(topics, str) else tuple(topics)
-        for path in sorted(self.home.glob("inbox/*/*.letter")):
+        with self._alone():
+            # Under one lock, so that no letter is seen here before it is marked as taken.
+            self._fetch()
+            waiting = sorted(self.home.glob("inbox/*/*.letter"))
+        for path in waiting:
             # The topic stands in the name, so that other letters are not read.
             if not path.stem.split("-", 1)[1].replace("~", "/").startswith(wanted):
                 continue
@@ -217,36 +230,29 @@ class Mail:
         Raises:
             RelayError: the share is not there, or cannot be read.
         """
-        self.relay.check()
         with self._alone():
-            return sum(self._fetch_from(card) for card in self.peers.all())
+            return self._fetch()
+
+    def _fetch(self) -> int:
+        self.relay.check()
+        return sum(self._fetch_from(card) for card in self.peers.all())
 
     def _fetch_from(self, sender: Card) -> int:
         entries = self.relay.frames(sender.email, self.identity.email)
-        seen = read_seen(self.home, sender)
-        new = [entry for entry in entries if seen.is_news(entry.name, entry.size, entry.stamp)]
+        before = read_seen(self.home, sender)
+        cursor, came = Cursor(before), 0
+        new = [entry for entry in entries if cursor.is_news(entry.name, entry.size, entry.stamp)]
         if not new:
             return 0
-        known, gaps, came = seen, set(seen.missing), 0
-        for entry in new:
-            try:
-                letter = self._open(sender, entry)
-                if letter is None:
-                    continue
-                seen.check(letter.number)
-            except FrameError as error:
-                self._refuse(sender, entry, error)
-                seen = seen.refused(entry.name, entry.size, entry.stamp)
-                continue
-            self._into_inbox(letter)
-            seen = seen.taken(entry.name, letter.number, letter.head)
-            # Marked one by one: after a crash a letter that was handled must not come again.
-            write_seen(self.home, sender, seen)
-            came += 1
-        seen = seen.only(entry.name for entry in entries)
-        if seen != known:
-            write_seen(self.home, sender, seen)
-        if missing := sorted(set(seen.missing) - gaps):
+        try:
+            for entry in new:
+                came += self._take(sender, entry, cursor)
+        finally:
+            # Also when the share or the disk fails in between: what is in the inbox must not come again.
+            after = cursor.kept([entry.name for entry in entries])
+            if after != before:
+                write_seen(self.home, sender, after)
+        if missing := cursor.new_gaps():
             self.log.append(
                 sender.email,
                 "letters-missing",
@@ -256,6 +262,21 @@ class Mail:
                 count=len(missing),
             )
         return came
+
+    def _take(self, sender: Card, entry: Entry, cursor: Cursor) -> bool:
+        """Put the letter in a file into the inbox, or the file aside; whether a letter came."""
+        try:
+            letter = self._open(sender, entry)
+            if letter is None:
+                return False
+            cursor.check(letter.number)
+        except FrameError as error:
+            self._refuse(sender, entry, error)
+            cursor.refused(entry.name, entry.size, entry.stamp)
+            return False
+        self._into_inbox(letter)
+        cursor.taken(entry.name, letter.number, letter.head)
+        return True
 
     def _open(self, sender: Card, entry: Entry) -> Letter | None:
         """The letter in a file; None if it is not all there yet, or gone again."""
@@ -284,6 +305,8 @@ class Mail:
             )
 
     def _refuse(self, sender: Card, entry: Entry, error: FrameError) -> None:
+        if self.quarantine.is_full(sender.email):
+            return
         where = f"{sender.email}/to/{self.identity.email}/{entry.name[:200]!a}"
         data = b""
         if entry.plain:

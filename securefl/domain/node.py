@@ -35,3 +35,22 @@ def awaited_round(home: Path, hospital: str) -> int | None:
     memory = Store(folder).get(MEMORY)
     replica = Replica.recovered(memory) if memory else None
     return None if replica is None else replica.place.round
+
+
+class Progress:
+    """The same, asked often: the memory, which holds the model, is read when it has changed."""
+
+    def __init__(self) -> None:
+        self._stamp: tuple[int, int] | None = None
+        self._awaited: int | None = None
+
+    def awaited(self, home: Path, hospital: str) -> int | None:
+        """See ``awaited_round``."""
+        try:
+            found = (home / hospital / MEMORY).stat()
+        except FileNotFoundError:
+            return None
+        stamp = (found.st_ino, found.st_mtime_ns)
+        if stamp != self._stamp:
+            self._stamp, self._awaited = stamp, awaited_round(home, hospital)
+        return self._awaited

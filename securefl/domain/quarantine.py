@@ -42,7 +42,7 @@ class Quarantine:
             explanation: one sentence of ours.
             where: where they lay.
         """
-        named, place = hashlib.sha256(data).digest(), hashlib.sha256(where.encode()).hexdigest()[:16]
+        named, place = hashlib.sha256(data).digest(), hashlib.sha256(ascii(where).encode()).hexdigest()[:16]
         folder = durable.private_folder(self._folder / sender)
         path = folder / f"{named.hex()}-{place}.bin"
         kept = len(os.listdir(folder))

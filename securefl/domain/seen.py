@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from securefl.domain.errors import FrameError, IdentityError
 R = TypeVar("R", bound=Record)
 FARTHEST = 10_000
 """How far ahead of the highest number the next may be."""
+MOST_MISSING = 10_000
+"""Missing numbers of one sender that can still come; the oldest beyond that are given up."""
 
 
 class ReplayedFrameError(FrameError):
@@ -47,42 +49,58 @@ class Seen(Record):
     head: bytes
     head_of: int
 
+
+class Cursor:
+    """What was taken from one sender's keys, while a person looks at what lies there; ``kept`` is for its disk."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._highest, self._head, self._head_of = seen.highest, seen.head, seen.head_of
+        self._names, self._missing = dict(seen.names), set(seen.missing)
+        self._were_missing = frozenset(seen.missing)
+
     def is_news(self, name: str, size: int, stamp: int) -> bool:
         """Whether a file was not looked at yet, or was refused and has changed since."""
-        known = self.names.get(ascii(name))
+        known = self._names.get(ascii(name))
         return known is None or (known[0] >= 0 and known != [size, stamp])
 
     def check(self, number: int) -> None:
         """Raise ReplayedFrameError or FarAheadError unless a letter of this number may be taken."""
-        if number > self.highest + FARTHEST:
-            raise FarAheadError(f"A letter has the number {number}, and {self.highest} was the last.")
-        if number <= self.highest and number not in self.missing:
+        if number > self._highest + FARTHEST:
+            raise FarAheadError(f"A letter has the number {number}, and {self._highest} was the last.")
+        if number <= self._highest and number not in self._missing:
             raise ReplayedFrameError(
-                f"A letter of the number {number} was taken before: this one is refused."
+                f"A letter of the number {number} was taken before, or given up: this one is refused."
             )
 
-    def taken(self, name: str, number: int, head: bytes) -> Seen:
+    def taken(self, name: str, number: int, head: bytes) -> None:
         """After a letter was taken."""
-        missing = [n for n in self.missing if n != number] + list(range(self.highest + 1, number))
-        newer = bool(head) and number > self.head_of
-        return self.model_copy(
-            update={
-                "highest": max(self.highest, number),
-                "missing": missing,
-                "names": {**self.names, ascii(name): [-1, -1]},
-                "head": head if newer else self.head,
-                "head_of": number if newer else self.head_of,
-            }
-        )
+        self._missing.discard(number)
+        self._missing.update(range(self._highest + 1, number))
+        if len(self._missing) > MOST_MISSING:
+            self._missing = set(sorted(self._missing)[-MOST_MISSING:])
+        self._highest = max(self._highest, number)
+        self._names[ascii(name)] = [-1, -1]
+        if head and number > self._head_of:
+            self._head, self._head_of = head, number
 
-    def refused(self, name: str, size: int, stamp: int) -> Seen:
+    def refused(self, name: str, size: int, stamp: int) -> None:
         """After a file was refused."""
-        return self.model_copy(update={"names": {**self.names, ascii(name): [size, stamp]}})
+        self._names[ascii(name)] = [size, stamp]
 
-    def only(self, names: Iterable[str]) -> Seen:
-        """Without what is said of files that are no longer there."""
-        there = {ascii(name) for name in names}
-        return self.model_copy(update={"names": {n: s for n, s in self.names.items() if n in there}})
+    def new_gaps(self) -> list[int]:
+        """The numbers that are missing now, and were not before."""
+        return sorted(self._missing - self._were_missing)
+
+    def kept(self, there: Sequence[str]) -> Seen:
+        """What stays of it; nothing that is said of files that are no longer there."""
+        names = {ascii(name) for name in there}
+        return Seen(
+            highest=self._highest,
+            missing=sorted(self._missing),
+            names={name: known for name, known in self._names.items() if name in names},
+            head=self._head,
+            head_of=self._head_of,
+        )
 
 
 class Sent(Record):

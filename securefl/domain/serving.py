@@ -23,7 +23,7 @@ from securefl import durable
 from securefl.domain.errors import DatasetError, ProposalError, RelayError
 from securefl.domain.frames import Letter
 from securefl.domain.letters import Notice, State
-from securefl.domain.node import awaited_round
+from securefl.domain.node import Progress
 from securefl.domain.parcel import Piece
 from securefl.domain.proposal import Proposal, SignedProposal, Site, check_study
 from securefl.domain.release import check_operator, take_piece
@@ -53,6 +53,7 @@ class Serving:
         self._again = 0.0
         self._done_at: float | None = None
         self._closed: set[bytes] = set()
+        self._progress = Progress()
         self._away = False
 
     def __enter__(self) -> Serving:
@@ -175,9 +176,9 @@ class Serving:
         self._child = child.start(
             study=owner.study_folder(proposal), digest=proposal.study,
             permit=owner.permit_folder(number), steward=owner.identity.signing.public,
-            hospital=owner.hospital, data=Path(dataset.private), run=run,
+            hospital=owner.hospital, data=Path(dataset.private), run=run, clock=owner.clock,
         )  # fmt: skip
-        self._permit, self._done_at = number, None
+        self._permit, self._done_at, self._progress = number, None, Progress()
         self._log(
             "node-started", proposal.study, "", proposal=proposal.name, permit=number.hex(), run=run.name,
             confinement=str(self._child.confinement),
@@ -186,7 +187,7 @@ class Serving:
     def _watch(self, signed: SignedProposal, permit: SignedPermit, child: Child) -> None:
         owner, proposal = self._owner, signed.proposal
         site = proposal.site_of(owner.email)
-        awaited = awaited_round(child.run / "home", site.hospital)
+        awaited = self._progress.awaited(child.run / "home", site.hospital)
         decision = owner.decisions.of(proposal)
         if awaited is not None and decision is not None and decision.state == "approved":
             self._log("run-began", proposal.study, "", proposal=proposal.name)
@@ -221,9 +222,10 @@ class Serving:
 
     def _fail(self, signed: SignedProposal, error: SecureFLError) -> None:
         """What can never run is over; what the machine could not do now is tried again."""
-        proposal = signed.proposal
+        proposal, permit = signed.proposal, self._owner.decisions.permit_of(signed.proposal)
         if isinstance(error, (ProposalError, DatasetError, StudyError)):
-            self._stop()
+            if permit is not None and self._permit == permit.permit.number:
+                self._stop()
             self._end(signed, proposal.site_of(self._owner.email), "failed", str(error))
         else:
             self._log("start-failed", proposal.study, str(error), proposal=proposal.name)

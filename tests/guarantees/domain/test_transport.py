@@ -316,7 +316,6 @@ def test_no_name_leads_out_of_the_folder(people, tmp_path):
     still_works(owner, researcher)
 
 
-@pytest.mark.xfail(reason="the same junk is logged without end")
 def test_junk_files_do_not_fill_the_owners_disk_or_log(people):
     """The same junk three hundred times, touched anew between two looks."""
     owner, _, researcher, _ = people
@@ -367,7 +366,6 @@ def test_a_card_whose_key_did_not_sign_it_is_none(people):
         owner.mail.card_of(MALLORY)
 
 
-@pytest.mark.xfail(reason="a removed signing key with a new sealing key is pinned again")
 def test_a_removed_persons_keys_are_worth_nothing(people):
     """Letters from before that wait, new ones, and the same card again; a new signing key is another person's word."""
     owner, south, researcher, _ = people
@@ -402,7 +400,6 @@ def test_nothing_readable_lies_in_the_folder(people):
     assert owner.takes() == [b"canary in the body"]
 
 
-@pytest.mark.xfail(reason="folders above the letters have the umask's mode, below a closed home")
 def test_keys_and_letters_at_home_are_for_their_owner_only(people):
     owner, _, researcher, _ = people
     still_works(owner, researcher)
@@ -424,7 +421,6 @@ def test_a_letter_that_vanished_is_missed_and_named(people):
     still_works(owner, researcher)
 
 
-@pytest.mark.xfail(reason="the outbox stops at the first recipient that fails")
 def test_one_recipients_broken_folder_keeps_no_letter_from_the_others(people):
     """Somebody puts a file where the folder of the first recipient stood."""
     owner, south, researcher, _ = people

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import pytest
 
 from securefl.domain import mail as mail_module
-from securefl.domain import quarantine, relay
+from securefl.domain import quarantine, relay, seen
 from securefl.domain.errors import (
     AddressError,
     CardError,
@@ -265,6 +266,72 @@ def test_what_a_flood_leaves_behind_is_bounded(world, monkeypatch):
 
 
 # ---- a share that is slow, unordered, full or gone ----
+
+
+def test_what_is_touched_again_makes_no_new_line(world):
+    steward, researcher = world.pair()
+    lane = world.lane(researcher, steward)
+    _junk(lane)
+    for stamp in (1, 2, 3):
+        for path in lane.iterdir():
+            os.utime(path, ns=(stamp, stamp), follow_symlinks=False)
+        assert _bodies(steward) == []
+    assert len(steward.logged("quarantined")) == 8
+
+
+def test_a_thousand_files_of_junk_cost_little(world):
+    steward, researcher = world.pair()
+    lane = world.lane(researcher, steward)
+    lane.mkdir(parents=True)
+    for i in range(3000):
+        (lane / f"{i:04d}.frame").write_bytes(b"junk")
+    for i in range(20):
+        researcher.mail.send(STEWARD, "a", b"%d" % i)
+    begun = time.process_time()
+    assert len(_bodies(steward)) == 20
+    assert time.process_time() - begun < 3
+    assert len(steward.logged("quarantined")) == quarantine.MOST_KEPT
+
+
+def test_numbers_that_are_missing_are_remembered_up_to_a_bound(world, monkeypatch):
+    monkeypatch.setattr(seen, "MOST_MISSING", 5)
+    steward, researcher = world.pair()
+    lane = world.lane(researcher, steward)
+    lane.mkdir(parents=True)
+
+    def lay(number):
+        frame = seal_frame(researcher.identity, steward.identity.card, "a", number, 0, b"%d" % number)
+        (lane / f"{number:012d}-0123456789abcdef.frame").write_bytes(frame)
+
+    for number in (100, 200, 300):
+        lay(number)
+        assert _bodies(steward) == [b"%d" % number]
+    assert seen.read_seen(steward.home, researcher.identity.card).missing == [295, 296, 297, 298, 299]
+    lay(299)
+    assert _bodies(steward) == [b"299"]
+    lay(3)  # given up
+    assert _bodies(steward) == []
+    assert [e.facts["code"] for e in steward.logged("quarantined")] == ["replay"]
+    lay(301)
+    assert _bodies(steward) == [b"301"]
+
+
+def test_one_recipients_spoilt_folder_keeps_nothing_from_the_others(world):
+    steward, researcher = world.pair()
+    other = world.person(OTHER)
+    world.meet(steward, researcher, other)
+    spoilt = world.lane(researcher, other)
+    spoilt.parent.mkdir(parents=True, exist_ok=True)
+    spoilt.write_text("no folder")
+    for i in range(2):
+        with pytest.raises(RelayError):
+            researcher.mail.send(OTHER, "a", b"%d" % i)
+        with pytest.raises(RelayError):  # it says that another letter waits
+            researcher.mail.send(STEWARD, "a", b"%d" % i)
+    assert _bodies(steward) == [b"0", b"1"]
+    spoilt.unlink()
+    researcher.mail.flush()
+    assert _bodies(other) == [b"0", b"1"]
 
 
 def test_half_a_file_is_waited_for(world):

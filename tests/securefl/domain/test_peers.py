@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from securefl.domain.cards import Card
 from securefl.domain.errors import (
     AddressError,
     ChangedKeyError,
@@ -67,6 +68,21 @@ def test_who_was_removed_is_unknown_and_its_keys_never_come_back(peers, cards):
         with pytest.raises(RevokedError):
             peers.pin(card)
     peers.pin(cards[2])
+
+
+def test_neither_key_of_a_removed_person_comes_back_under_any_name(peers, cards):
+    gone, other = cards[:2]
+    peers.pin(gone)
+    peers.remove(EMAIL)
+    for card in (
+        Card(email=EMAIL, signing=gone.signing, sealing=other.sealing),
+        Card(email=EMAIL, signing=other.signing, sealing=gone.sealing),
+        gone.model_copy(update={"email": "somebody@else.example"}),
+    ):
+        with pytest.raises(RevokedError):
+            peers.pin(card)
+    assert peers.all() == []
+    peers.pin(other.model_copy(update={"email": "somebody@else.example"}))
 
 
 def test_a_name_that_is_none_is_no_file(peers):
