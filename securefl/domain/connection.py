@@ -28,13 +28,14 @@ from syft_rds.config import DATASET_COLLECTION_PREFIX
 from protocols.canonical import Record
 from protocols.errors import EncodingError
 from securefl import durable
+from securefl.domain.cards import Card
 from securefl.domain.errors import SyftMessageError
 from securefl.domain.frames import Letter
 from securefl.domain.home_only import HomeOnly
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.syft_rules import TAG, check_collection, read_changes, read_job
-from securefl.domain.syft_state import Collection, Incoming, Item, Shelf, Spool
+from securefl.domain.syft_state import Collection, Incoming, Item, Label, Shelf, Spool
 from securefl.errors import EngineError
 
 JOBS, EVENTS, VERSION = "syft/job", "syft/events", "syft/version"
@@ -73,7 +74,7 @@ class SealedConnection(HomeOnly):
         self._me = mail.identity.email
         state = mail.home / "syft-state"
         self._jobs, self._events = Spool(state / "jobs"), Spool(state / "events")
-        self._own, self._theirs = Shelf(state / "own"), state / "theirs"
+        self._own, self._theirs, self._shelves = Shelf(state / "own"), state / "theirs", {}
         self._versions, self._told = state / "versions", state / "told"
 
     _me: str = PrivateAttr()
@@ -81,6 +82,7 @@ class SealedConnection(HomeOnly):
     _events: Spool = PrivateAttr()
     _own: Shelf = PrivateAttr()
     _theirs: Path = PrivateAttr()
+    _shelves: dict[str, Shelf] = PrivateAttr()
     _versions: Path = PrivateAttr()
     _told: Path = PrivateAttr()
 
@@ -133,19 +135,21 @@ class SealedConnection(HomeOnly):
         elif letter.topic == COLLECTION and not self._owner:
             shared = SharedCollection.from_bytes(letter.body)
             check_collection(letter.sender, shared.tag, shared.content_hash, shared.files)
-            self._shelf(letter).put(Collection(**shared.model_dump(), any=False, users=[], sent={}))
+            self._shelf(letter.sender).put(Collection(**shared.model_dump(), any=False, users=[], sent={}))
         elif letter.topic == GONE and not self._owner:
             tag = letter.body.decode(errors="replace")
             if not TAG.fullmatch(tag):
                 raise SyftMessageError(f"{letter.sender} withdrew a dataset without a plain name.")
-            self._shelf(letter).remove(tag)
+            self._shelf(letter.sender).remove(tag)
         elif letter.topic == VERSION:
             durable.write(self._versions / f"{letter.sender}.json", _version(letter.body))
+        elif letter.topic in (EVENTS, COLLECTION, GONE) and self._owner:
+            pass  # a hospital tells all whom it knows, other stewards too: it is of no use here, and no offence
         else:
             raise SyftMessageError(f"{letter.sender} sent what Syft does not take here ({letter.topic}).")
 
-    def _shelf(self, letter: Letter) -> Shelf:
-        return Shelf(self._theirs / letter.sender)
+    def _shelf(self, sender: str) -> Shelf:
+        return self._shelves.setdefault(sender, Shelf(self._theirs / sender))
 
     def _incoming_events(self, letter: Letter) -> Incoming:
         """Events with this computer's times: Syft orders by time, and letters are ordered by number."""
@@ -177,25 +181,25 @@ class SealedConnection(HomeOnly):
         version = VersionInfo.current().to_json()
         told = VersionInfo.current().syft_client_version.encode()
         for card in self._peers.all():
-            path = self._told / f"{card.email}.{card.digest().hex()[:16]}"
+            path = self._told / f"{card.email}.{_keys(card)}"
             if not path.exists() or path.read_bytes() != told:
                 durable.write(path, told)
                 self._mail.send(card.email, VERSION, version.encode())
 
     def _deliver(self) -> None:
-        for collection in self._own.all():
-            sent, files = dict(collection.sent), collection.files
-            for card in self._peers.all():
-                wanted = collection.any or card.email in collection.users
-                key = card.digest().hex()[:16]
-                if not files or not wanted or sent.get(key) == collection.content_hash:
-                    continue
-                shared = SharedCollection(
-                    tag=collection.tag, content_hash=collection.content_hash, files=files
-                )
-                sent[key] = collection.content_hash
-                self._own.put(collection.model_copy(update={"sent": dict(sent)}))
-                self._mail.send(card.email, COLLECTION, shared.to_bytes())
+        for label in self._own.labels():
+            due = [] if label.empty else [card for card in self._peers.all() if _is_due(label, card)]
+            collection = self._own.get(label.tag) if due else None
+            if collection is None:
+                continue
+            shared = SharedCollection(
+                tag=label.tag, content_hash=label.content_hash, files=collection.files
+            ).to_bytes()
+            for card in due:
+                sent = {**collection.sent, _keys(card): label.content_hash}
+                collection = collection.model_copy(update={"sent": sent})
+                self._own.put(collection)
+                self._mail.send(card.email, COLLECTION, shared)
 
     def _clear_away(self) -> None:
         """After a crash in Syft: half a job. And what is left of people who were removed: their datasites."""
@@ -394,7 +398,7 @@ class SealedConnection(HomeOnly):
 
     def owner_list_collections(self, prefix: str) -> list[str]:
         """The tags of the own ones."""
-        return [c.tag for c in self._own.all()] if prefix == DATASET_COLLECTION_PREFIX else []
+        return [c.tag for c in self._own.labels()] if prefix == DATASET_COLLECTION_PREFIX else []
 
     def owner_list_all_collections_with_permissions(self, prefix: str) -> list[FileCollection]:
         """The own ones."""
@@ -402,8 +406,8 @@ class SealedConnection(HomeOnly):
             FileCollection(
                 folder_id=f"own/{c.tag}", tag=c.tag, content_hash=c.content_hash, has_any_permission=c.any
             )
-            for c in self._own.all()
-            if prefix == DATASET_COLLECTION_PREFIX and c.files
+            for c in self._own.labels()
+            if prefix == DATASET_COLLECTION_PREFIX and not c.empty
         ]
 
     def owner_delete_collection(self, prefix: str, tag: str) -> None:
@@ -415,7 +419,7 @@ class SealedConnection(HomeOnly):
             return
         self._own.remove(tag)
         for card in self._peers.all():
-            if card.digest().hex()[:16] in collection.sent:
+            if _keys(card) in collection.sent:
                 self._mail.send(card.email, GONE, tag.encode())
 
     def delete_file_by_id(self, file_id: str) -> None:
@@ -427,7 +431,7 @@ class SealedConnection(HomeOnly):
         return [
             {"owner_email": card.email, "tag": c.tag, "content_hash": c.content_hash}
             for card in self._peers.all()
-            for c in Shelf(self._theirs / card.email).all()
+            for c in self._shelf(card.email).labels()
             if prefix == DATASET_COLLECTION_PREFIX
         ]
 
@@ -435,9 +439,8 @@ class SealedConnection(HomeOnly):
         self, prefix: str, tag: str, content_hash: str, owner_email: str
     ) -> dict[str, bytes]:
         """The files of one, by name."""
-        shelf = (
-            self._own if owner_email == self._me else Shelf(self._theirs / self._peers.get(owner_email).email)
-        )
+        mine = owner_email == self._me
+        shelf = self._own if mine else self._shelf(self._peers.get(owner_email).email)
         collection = shelf.get(tag) if TAG.fullmatch(tag) else None
         if collection is None or collection.content_hash != content_hash:
             raise SyftMessageError(f"{owner_email} does not show {tag} any more.")
@@ -467,6 +470,16 @@ class SealedConfig(ConnectionConfig):
 
     connection_type: ClassVar[type[SyftboxPlatformConnection]] = SealedConnection
     connection: SealedConnection
+
+
+def _keys(card: Card) -> str:
+    """A short name of a person with these keys."""
+    return card.digest().hex()[:16]
+
+
+def _is_due(label: Label, card: Card) -> bool:
+    wanted = label.any or card.email in label.users
+    return wanted and label.sent.get(_keys(card)) != label.content_hash
 
 
 def _version(data: bytes) -> bytes:

@@ -12,7 +12,6 @@ Not promised: the share can withhold or delay letters; then the log has the numb
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -35,10 +34,12 @@ from securefl.domain.frames import HEAD_BYTES, LARGEST_FRAME, Letter, check_leng
 from securefl.domain.identity import Identity
 from securefl.domain.lock import exclusive
 from securefl.domain.log import AuditLog
+from securefl.domain.outbox import Outbox
 from securefl.domain.peers import Peers
 from securefl.domain.quarantine import Quarantine
 from securefl.domain.relay import Carrier, Entry, Relay
-from securefl.domain.seen import Cursor, read_seen, read_sent, write_seen, write_sent
+from securefl.domain.remembered import Stamp, stamp_of
+from securefl.domain.seen import Cursor, read_seen, seen_path, write_seen
 
 SKEW = 24 * 3600
 """Seconds by which a letter's time may be off before the log says so."""
@@ -68,6 +69,8 @@ class Mail:
         self.relay: Carrier = Relay(relay) if isinstance(relay, Path) else relay
         self.home = identity.home
         self.quarantine = Quarantine(self.home, identity.email, log)
+        self._outbox = Outbox(self.home, identity.email, peers, self.relay)
+        self._idle: dict[Path, tuple[Stamp | None, list[Entry]]] = {}
         self._now = log.now if clock is None else lambda: int(clock())
 
     # ---- cards ----
@@ -133,46 +136,18 @@ class Mail:
         """
         card = self.peers.get(recipient)
         with self._alone():
-            number = read_sent(self.home, card) + 1
+            number = self._outbox.next_number(card)
             frame = seal_frame(self.identity, card, topic, number, self._now(), body, self.log.head())
-            name = f"{number:012d}-{hashlib.sha256(frame).hexdigest()[:16]}.frame"
-            # A crash between the two leaves a letter whose number is taken again: remove what was not counted.
-            for left in self._outbox(recipient).glob(f"{number:012d}-*.frame"):
-                left.unlink()
-            durable.write(self._outbox(recipient) / name, frame)
-            write_sent(self.home, card, number)
-            if (error := self._flush().get(recipient)) is not None:
+            self._outbox.put(card, number, frame)
+            if (error := self._outbox.flush().get(recipient)) is not None:
                 raise error
         return number
 
     def flush(self) -> None:
         """Put on the share what waits in the outbox; RelayError if that fails for anybody, nothing is lost then."""
         with self._alone():
-            for error in self._flush().values():
+            for error in self._outbox.flush().values():
                 raise error
-
-    def _flush(self) -> dict[str, RelayError]:
-        """For whom it fails: one recipient's folder that somebody has spoilt keeps no letter from the others."""
-        failed: dict[str, RelayError] = {}
-        for frame in sorted(self.home.glob("outbox/*/*.frame")):
-            recipient = frame.parent.name
-            if recipient in failed:
-                continue  # in the order of the numbers
-            try:
-                counted = int(frame.name[:12]) <= read_sent(self.home, self.peers.get(recipient))
-            except UnknownPeerError:
-                counted = False  # removed since: what was meant for it goes nowhere
-            try:
-                if counted:
-                    self.relay.put(self.identity.email, recipient, frame.name, frame.read_bytes())
-            except RelayError as error:
-                failed[recipient] = error
-                continue
-            frame.unlink()
-        return failed
-
-    def _outbox(self, recipient: str) -> Path:
-        return durable.private_folder(self.home / "outbox" / recipient)
 
     def _alone(self) -> AbstractContextManager[None]:
         return exclusive(self.home / "mail.lock")
@@ -194,11 +169,10 @@ class Mail:
 
         After a crash, or an error in between, it comes again.
         """
-        with suppress(RelayError):
-            self.flush()  # a full share can still be read
         wanted = (topics,) if isinstance(topics, str) else tuple(topics)
         with self._alone():
-            # Under one lock, so that no letter is seen here before it is marked as taken.
+            self._outbox.flush()  # what fails there waits: a full share can still be read
+            # Under the same lock, so that no letter is handled before it is marked as taken.
             self._fetch()
             waiting = sorted(self.home.glob("inbox/*/*.letter"))
         for path in waiting:
@@ -240,10 +214,15 @@ class Mail:
 
     def _fetch_from(self, sender: Card) -> int:
         entries = self.relay.frames(sender.email, self.identity.email)
+        path = seen_path(self.home, sender)
+        look = stamp_of(path), entries
+        if self._idle.get(path) == look:
+            return 0  # as it was when there was no news: nothing is read
         before = read_seen(self.home, sender)
         cursor, came = Cursor(before), 0
         new = [entry for entry in entries if cursor.is_news(entry.name, entry.size, entry.stamp)]
         if not new:
+            self._idle[path] = look
             return 0
         try:
             for entry in new:

@@ -15,6 +15,7 @@ from securefl import durable
 from securefl.domain.address import checked, is_email
 from securefl.domain.cards import Card
 from securefl.domain.errors import ChangedKeyError, IdentityError, RevokedError, UnknownPeerError
+from securefl.domain.remembered import Remembered
 
 
 class Pinned(Record):
@@ -27,10 +28,11 @@ class Pinned(Record):
 
 
 class Peers:
-    """The pinned cards in ``home/peers/``; read again at every question, since other processes write them too."""
+    """The pinned cards in ``home/peers/``; asked for at every question, since other processes write them too."""
 
     def __init__(self, home: Path) -> None:
         self._folder = durable.private_folder(Path(home) / "peers")
+        self._read_files = Remembered(lambda path: Pinned.from_bytes(path.read_bytes()))
 
     def pin(self, card: Card) -> None:
         """Pin a card whose fingerprint a person has compared. Pinning the same again changes nothing.
@@ -98,7 +100,7 @@ class Peers:
     def _read(self, email: str) -> Pinned | None:
         path = self._path(email)
         try:
-            pinned = Pinned.from_bytes(path.read_bytes())
+            pinned = self._read_files.get(path)
         except FileNotFoundError:
             return None
         except (OSError, EncodingError) as error:

@@ -113,7 +113,7 @@ class Relay:
                     status = file.stat(follow_symlinks=False)
                     plain = stat.S_ISREG(status.st_mode)
                     stamp = status.st_mtime_ns
-                    found.append(Entry(file.name, str(folder / file.name), status.st_size, stamp, plain))
+                    found.append(Entry(file.name, file.path, status.st_size, stamp, plain))
                     if len(found) >= MOST_FILES:
                         break
         except (FileNotFoundError, NotADirectoryError):

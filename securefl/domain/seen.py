@@ -110,16 +110,21 @@ class Sent(Record):
     number: int
 
 
+def seen_path(home: Path, sender: Card) -> Path:
+    """Where it is kept what was taken from these keys."""
+    return _path(home, "seen", sender)
+
+
 def read_seen(home: Path, sender: Card) -> Seen:
     """What was taken from these keys so far."""
-    data = _read(_path(home, "seen", sender))
+    data = _read(seen_path(home, sender))
     nothing = Seen(highest=0, missing=[], names={}, head=b"", head_of=0)
     return nothing if data is None else _parsed(Seen, data, home)
 
 
 def write_seen(home: Path, sender: Card, seen: Seen) -> None:
     """Keep it durably."""
-    durable.write(_path(home, "seen", sender), seen.to_bytes())
+    durable.write(seen_path(home, sender), seen.to_bytes())
 
 
 def read_sent(home: Path, recipient: Card) -> int:

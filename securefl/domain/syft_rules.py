@@ -23,15 +23,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from securefl.domain.errors import SyftMessageError
+from securefl.domain.shallow_yaml import read_map
 
 MEBIBYTE = 2**20
 LARGEST_JOB, MOST_JOB_FILES = 16 * MEBIBYTE, 500
 LARGEST_EVENTS, MOST_EVENTS = 96 * MEBIBYTE, 5000
 LARGEST_MOCK, MOST_MOCK_FILES = 48 * MEBIBYTE, 500
-LARGEST_YAML, LARGEST_CONFIG, DEEPEST_YAML, MOST_BRACKETS = 65_536, 16_384, 12, 200
+LARGEST_CONFIG = 16_384
 DEEPEST = 12
 PERMISSIONS = "syft.pub.yaml"
 _MEMBER = "proposed_file_changes.json"  # Syft's name for the one file in its archives, of either kind
@@ -104,7 +103,9 @@ def read_job(data: bytes, sender: str, datasite: str, protocol: str) -> Job:
         raise SyftMessageError(f"The job {name!r} of {sender} lacks config.yaml, run.sh or code.")
     if any(path not in ("run.sh", "config.yaml") and not path.startswith("code/") for path in inner):
         raise SyftMessageError(f"The job {name!r} of {sender} holds more than config.yaml, run.sh and code.")
-    config = _yaml(_utf8(files[f"{folder}/config.yaml"]), f"config.yaml of the job {name!r}", LARGEST_CONFIG)
+    config = read_map(
+        _utf8(files[f"{folder}/config.yaml"]), f"config.yaml of the job {name!r}", LARGEST_CONFIG
+    )
     for key, must in (("submitted_by", sender), ("datasite_email", datasite), ("name", name)):
         if config.get(key, must) != must:
             raise SyftMessageError(f"The job {name!r} of {sender} gives itself another {key}.")
@@ -134,7 +135,7 @@ def read_changes(data: bytes, sender: str) -> list[Change]:
             raise SyftMessageError(f"A message of {sender} is malformed at {path!r}.")
         read = _content(content, event.get("content_type"))
         if _syft_parses(path):
-            _yaml(read if isinstance(read, bytes) else _utf8(read), path)
+            read_map(read if isinstance(read, bytes) else _utf8(read), path)
         changes.append(Change(path, read))
     return changes
 
@@ -156,7 +157,7 @@ def check_collection(sender: str, tag: str, content_hash: str, files: dict[str, 
         raise SyftMessageError(f"Two mock files of {tag} have the same name: Syft keeps them in one folder.")
     if content_hash != collection_hash(files):
         raise SyftMessageError(f"The mock files of {tag} are not the ones that its name says.")
-    about = _yaml(files.get("dataset.yaml", b""), f"dataset.yaml of {tag}")
+    about = read_map(files.get("dataset.yaml", b""), f"dataset.yaml of {tag}")
     if about.get("name") != tag:
         raise SyftMessageError(f"The dataset {tag} of {sender} gives itself another name.")
     listed = about.get("mock_files_urls") or []
@@ -237,42 +238,6 @@ def _syft_parses(path: str) -> bool:
     ]:  # app_data/job/inbox/EMAIL/v1/NAME/config.yaml; deeper ones are results
         return len(folders) <= 6 and name in ("config.yaml", "state.yaml")
     return folders[:2] == ["public", "syft_datasets"] and name == "dataset.yaml"
-
-
-class _Shallow(yaml.SafeLoader):
-    """As Syft's own reading, without aliases, which make a few bytes into very many, and without deep nesting."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise SyftMessageError("Its YAML has aliases.")
-        if self._depth >= DEEPEST_YAML:
-            raise SyftMessageError("Its YAML is nested too deeply.")
-        self._depth += 1
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
-def _yaml(data: bytes, what: str, limit: int = LARGEST_YAML) -> dict[str, Any]:
-    """A small, shallow YAML map; Syft reads the same bytes later, with less care."""
-    if len(data) > limit:
-        raise SyftMessageError(f"{what} is longer than {limit:,} bytes.")
-    # The scanner takes time with the square of the brackets that are open at once, before any node is made.
-    if data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
-        raise SyftMessageError(f"{what} has more than {MOST_BRACKETS} brackets.")
-    try:
-        value = _Shallow(data.decode()).get_single_data()
-    except SyftMessageError as error:
-        raise SyftMessageError(f"{what} is refused. {error}") from error
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError, RecursionError) as error:
-        raise SyftMessageError(f"{what} is not YAML.") from error
-    if not isinstance(value, dict):
-        raise SyftMessageError(f"{what} is not a map.")
-    return value
 
 
 def _only(message: dict[str, Any], fields: set[str]) -> None:

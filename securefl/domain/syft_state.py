@@ -15,6 +15,7 @@ from protocols.canonical import Record
 from protocols.errors import EncodingError
 from securefl import durable
 from securefl.domain.errors import IdentityError
+from securefl.domain.remembered import Remembered
 
 R = TypeVar("R", bound=Record)
 
@@ -35,6 +36,18 @@ class Collection(Record):
     tag: str
     content_hash: str
     files: dict[str, bytes]
+    any: bool
+    users: list[str]
+    sent: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Label:
+    """All of a collection but its files."""
+
+    tag: str
+    content_hash: str
+    empty: bool
     any: bool
     users: list[str]
     sent: dict[str, str]
@@ -82,10 +95,10 @@ class Spool:
 
 
 class Shelf:
-    """Collections by tag."""
+    """Collections by tag. Their files, which may be large, are read when they are wanted only."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._labels = folder, Remembered(_label)
 
     def put(self, collection: Collection) -> None:
         """Keep one; an older one of its tag goes."""
@@ -100,9 +113,14 @@ class Shelf:
         """Forget one."""
         (self._folder / f"{tag}.cbor").unlink(missing_ok=True)
 
-    def all(self) -> list[Collection]:
-        """All, by tag."""
-        return [_parsed(Collection, path) for path in sorted(self._folder.glob("*.cbor"))]
+    def labels(self) -> list[Label]:
+        """Of all, by tag."""
+        return [self._labels.get(path) for path in sorted(self._folder.glob("*.cbor"))]
+
+
+def _label(path: Path) -> Label:
+    fields = _parsed(Collection, path).model_dump()
+    return Label(empty=not fields.pop("files"), **fields)
 
 
 def _parsed(kind: type[R], path: Path) -> R:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 
+from securefl.domain import syft_state
 from securefl.domain.connection import COLLECTION, EVENTS, GONE, JOBS, VERSION, SharedCollection
 from securefl.domain.errors import SyftMessageError
 from securefl.domain.syft_client import build, quietly
 from securefl.domain.syft_rules import collection_hash
-from tests.securefl.domain.conftest import RESEARCHER, STEWARD
+from tests.securefl.domain.conftest import OTHER, RESEARCHER, STEWARD
 
 
 class Stage:
@@ -110,11 +112,15 @@ def test_two_of_one_name_in_one_look_are_one_job(stage):
 
 
 def test_only_the_role_that_may_send_it(stage):
+    """What a hospital tells everybody is of no use to another, and no offence; the rest is."""
     for topic in (EVENTS, COLLECTION, GONE, "syft/else"):
         stage.researcher.mail.send(STEWARD, topic, b"x")
     stage.steward.mail.send(RESEARCHER, JOBS, _job())
     stage.sync()
-    assert stage.refused(stage.steward) == ["syft-message"] * 4
+    assert not list((stage.steward.home / "syft-state").rglob("theirs"))
+    assert [entry.facts["where"] for entry in stage.steward.logged("quarantined")] == [
+        "letter 5 about syft/else"
+    ]
     assert stage.refused(stage.researcher) == ["syft-message"]
 
 
@@ -261,3 +267,45 @@ def test_a_job_that_the_owner_would_refuse_is_told_to_who_sends_it(stage, tmp_pa
     with quietly(stage.researcher.home):
         stage.scientist.submit_python_job(STEWARD, str(code), job_name="a job", force_submission=True)
     assert set(stage.jobs()) == {"a job"}
+
+
+def test_an_idle_look_writes_nothing_and_reads_no_mock_data(stage, tmp_path, monkeypatch):
+    mock, note = tmp_path / "mock", tmp_path / "note.txt"
+    mock.mkdir()
+    (mock / "a.bin").write_bytes(bytes(2**20))
+    note.write_text("private data stay")
+    with quietly(stage.steward.home):
+        stage.owner.create_dataset(name="mri", mock_path=mock, private_path=note, summary="x", users="any")
+    stage.sync()
+    assert (stage.researcher.home / "syft" / STEWARD / "public/syft_datasets/mri/a.bin").exists()
+    lines = len(stage.steward.log.entries()), len(stage.researcher.log.entries())
+    read, synced, parse, fsync = [], [], syft_state._parsed, os.fsync
+    monkeypatch.setattr(syft_state, "_parsed", lambda *a: read.append(a) or parse(*a))
+    monkeypatch.setattr(os, "fsync", lambda d: synced.append(d) or fsync(d))
+    stage.sync()
+    assert (read, synced) == ([], [])
+    assert lines == (len(stage.steward.log.entries()), len(stage.researcher.log.entries()))
+
+    stage.researcher.mail.send(STEWARD, JOBS, _job())
+    assert set(stage.jobs()) == {"job-1"}
+    assert read  # the control
+    assert synced
+
+
+def test_mock_data_go_to_who_is_accepted_later_and_once(stage, tmp_path):
+    mock, note = tmp_path / "mock", tmp_path / "note.txt"
+    mock.mkdir()
+    (mock / "a.bin").write_bytes(b"mock")
+    note.write_text("private data stay")
+    with quietly(stage.steward.home):
+        stage.owner.create_dataset(name="mri", mock_path=mock, private_path=note, summary="x", users="any")
+    later = stage.world.person(OTHER)
+    stage.world.meet(stage.steward, later)
+    client = stage.client(later, False)
+    for _ in range(3):
+        stage.sync()
+        with quietly(later.home):
+            client.sync()
+    assert (later.home / "syft" / STEWARD / "public/syft_datasets/mri/a.bin").read_bytes() == b"mock"
+    # The version and the collection, to each: nothing is sent twice.
+    assert len(stage.world.frames(stage.steward, later)) == 2

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from securefl.domain import mail as mail_module
-from securefl.domain import quarantine, relay, seen
+from securefl.domain import outbox, quarantine, relay, seen
+from securefl.domain import peers as peers_module
 from securefl.domain.errors import (
     AddressError,
     CardError,
@@ -461,7 +462,7 @@ def test_a_crash_between_outbox_and_count_sends_one_letter(world, monkeypatch):
     def crash(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mail_module, "write_sent", crash)
+    monkeypatch.setattr(outbox, "write_sent", crash)
     with pytest.raises(KeyboardInterrupt):
         steward.mail.send(RESEARCHER, "a", b"interrupted")
     monkeypatch.undo()
@@ -497,12 +498,45 @@ def test_heads_of_logs_travel_and_tell_on_a_log_that_was_cut(world):
     assert len(verify(steward.home, steward.identity.signing.public, [kept]).entries) == 2
 
 
-def test_an_idle_look_reads_no_file(world, monkeypatch):
+def _counted(monkeypatch, module, name):
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: calls.append(a) or real(*a, **k))
+    return calls
+
+
+def test_an_idle_look_reads_and_writes_no_file(world, monkeypatch):
+    """A steward's service looks every second, for months."""
     steward, researcher = world.pair()
     for i in range(20):
         steward.mail.send(RESEARCHER, "a", b"%d" % i)
+    (world.lane(steward, researcher) / "junk.frame").write_bytes(b"junk")
     assert len(researcher.mail.receive()) == 20
-    read = []
-    monkeypatch.setattr(relay, "read_plain", lambda *a: read.append(a))
     assert researcher.mail.receive() == []
-    assert read == []
+    lines = len(researcher.log.entries())
+
+    opened = _counted(monkeypatch, relay, "read_plain")
+    marks = _counted(monkeypatch, mail_module, "read_seen")
+    pins = _counted(monkeypatch, peers_module.Pinned, "from_bytes")
+    synced = _counted(monkeypatch, os, "fsync")
+    for _ in range(3):
+        assert researcher.mail.receive() == []
+    assert (opened, marks, pins, synced) == ([], [], [], [])
+    assert len(researcher.log.entries()) == lines
+
+    steward.mail.send(RESEARCHER, "a", b"news")
+    assert _bodies(researcher) == [b"news"]
+    assert [] not in (opened, marks, synced)  # the control
+
+
+def test_what_another_session_took_is_not_taken_again_by_an_idle_one(world):
+    steward, researcher = world.pair()
+    steward.mail.send(RESEARCHER, "a", b"1")
+    assert _bodies(researcher) == [b"1"]
+    assert _bodies(researcher) == []
+    steward.mail.send(RESEARCHER, "a", b"2")
+    assert _bodies(world.person(RESEARCHER)) == [b"2"]
+    assert _bodies(researcher) == []
+    researcher.peers.remove(STEWARD)
+    steward.mail.send(RESEARCHER, "a", b"3")
+    assert _bodies(researcher) == []
+    assert researcher.log.entries() == []
