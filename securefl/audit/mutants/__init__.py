@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from securefl.audit.mutants import (
+    approvals,
     arithmetic,
     bindings,
     channels,
     dealing,
     leaks,
+    letters,
+    logs,
     masks,
     messages,
+    nodes,
     norms,
     openings,
+    operators,
+    pairwise,
+    people,
     privacy,
     receipts,
+    secagg,
     seizure,
     sums,
     trust,
@@ -26,7 +34,7 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
         masks, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic,
-        channels, messages, leaks, privacy,
+        channels, messages, leaks, privacy, approvals, letters, people, operators, logs, nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

@@ -42,6 +42,7 @@ from securefl.roles.party import PartyMachine
 from securefl.roles.party_memory import Ledger
 from securefl.roles.terms import Terms
 from securefl.training.server import ServerState
+from tests.securefl.audit import removed_domain, removed_secagg
 
 
 class OneScalar(Stream):
@@ -353,6 +354,8 @@ REMOVED = {
     "history-without-an-end": [open_ends],
     "one-signature-is-enough": [signatures_unchecked],
     "callers-without-certificates": [callers_unasked],
+    **removed_domain.REMOVED,
+    **removed_secagg.REMOVED,
 }
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from securefl.audit import claims_privacy, claims_runs, claims_secrecy, claims_sums, mutants
+from securefl.audit import (
+    claims_domain,
+    claims_privacy,
+    claims_runs,
+    claims_secagg,
+    claims_secrecy,
+    claims_sums,
+    mutants,
+)
 from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS
 from securefl.audit.registry import Claim, Finding, Mutant, try_mutant
@@ -21,7 +29,14 @@ from securefl.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LISTED = (*claims_secrecy.SECRECY, *claims_sums.SUMS, *claims_runs.RUNS, *claims_privacy.PRIVACY)
+LISTED = (
+    *claims_secrecy.SECRECY,
+    *claims_sums.SUMS,
+    *claims_runs.RUNS,
+    *claims_privacy.PRIVACY,
+    *claims_domain.DOMAIN,
+    *claims_secagg.SECAGG,
+)
 
 
 def resolve(dotted):

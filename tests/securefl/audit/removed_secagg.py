@@ -1,0 +1,82 @@
+"""The protections of the drop-in secure aggregation taken out, one by one; see ``test_mutants_controls.py``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import protocols.pairwise.client
+import protocols.pairwise.keys
+import protocols.pairwise.masking
+from protocols.pairwise import Client, Policy
+from securefl.audit.mutants import pairwise
+from securefl.secagg import SecureMod
+
+MAKING_MASKS = (protocols.pairwise.client, protocols.pairwise.masking)
+MAKING_KEYS = (protocols.pairwise.client, protocols.pairwise.keys)
+
+
+def scalar_pairs(patch):
+    add_pair = protocols.pairwise.masking.add_pair
+
+    def scalar(vector, *arguments):
+        one = np.zeros(1, dtype=vector.dtype)
+        add_pair(one, *arguments)
+        np.copyto(vector, vector + one)
+
+    for module in MAKING_MASKS:
+        patch(module, "add_pair", scalar)
+
+
+def no_own_masks(patch):
+    for module in MAKING_MASKS:
+        patch(module, "add_own", pairwise.no_own)
+
+
+def short_keys(patch):
+    mask_seed = protocols.pairwise.keys.mask_seed
+
+    def short(*arguments):
+        return (int.from_bytes(mask_seed(*arguments), "big") % 2**pairwise.BITS).to_bytes(32, "big")
+
+    for module in MAKING_KEYS:
+        patch(module, "mask_seed", short)
+
+
+def lasting_keys(patch):
+    for module in MAKING_KEYS:
+        patch(module, "mask_seed", pairwise.lasting_seed)
+    for module in MAKING_MASKS:
+        patch(module, "add_pair", pairwise.lasting_pair)
+
+
+def both_secrets(patch):
+    unmask = Client.unmask
+
+    def both(client, survivors, agreements):
+        pair = dict(client.memory.pair_shares)
+        return unmask(client, survivors, agreements).model_copy(update={"pair": pair})
+
+    def take(server, name, message):
+        server._revealed[name] = message
+
+    patch(Client, "unmask", both)
+    patch(protocols.pairwise.Server, "revealed", take)
+
+
+def pins_unchecked(patch):
+    patch(Policy, "check_pinned", lambda *_: None)
+
+
+def the_mod_lets_through(patch):
+    patch(SecureMod, "__call__", lambda _mod, message, context, call_next: call_next(message, context))
+
+
+REMOVED = {
+    "pairwise-scalar-mask": [scalar_pairs],
+    "pairwise-no-own-mask": [no_own_masks],
+    "pairwise-short-key": [short_keys],
+    "pairwise-key-reused": [lasting_keys],
+    "pairwise-both-shares": [both_secrets],
+    "pairwise-keys-from-the-server": [pins_unchecked],
+    "secagg-without-mod": [the_mod_lets_through],
+}
