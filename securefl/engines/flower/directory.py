@@ -16,6 +16,9 @@ from securefl.engines.flower import mail
 from securefl.errors import EngineError
 
 HELLO_SECONDS = 120.0
+ASKED_AT_ONCE = 16
+"""Nodes of a simulation share a few actors: who waits behind hundreds of others would answer too late, and be asked
+again, for ever."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Directory:
         self._grid, self._members = grid, frozenset(members)
         self._asked: dict[str, int] = {}
         self._said: dict[int, str | None] = {}
+
+    @property
+    def asking(self) -> bool:
+        """Whether nodes have been asked whose they are, and have not answered yet."""
+        return bool(self._asked)
 
     def online(self) -> dict[str, Reached]:
         """The members that can be reached now.
@@ -64,6 +72,7 @@ class Directory:
             for node, name in nodes.items()
             if name not in self._members and node not in self._said and node not in self._asked.values()
         ]
+        unknown = unknown[: max(ASKED_AT_ONCE - len(self._asked), 0)]
         if unknown:
             hellos = [
                 self._grid.create_message(mail.packed([], ""), mail.HELLO, node, "hello", HELLO_SECONDS)

@@ -66,6 +66,8 @@ class Postman:
         spared: members without whom the coordinator may go on; they are given up after some losses.
         deliver: takes answers, losses and fatal errors; called from the thread.
         observe: sees every delivery, for statistics.
+        pause: seconds from a loss until the coordinator hears of it.
+        at_once: members that have mail on its way at one time, where they share a few actors; None: all.
     """
 
     def __init__(
@@ -77,9 +79,11 @@ class Postman:
         observe: Observe,
         *,
         pause: float = PAUSE_SECONDS,
+        at_once: int | None = None,
     ) -> None:
         self._grid, self._patience, self._spared = grid, dict(patience), spared
         self._deliver, self._observe, self._pause = deliver, observe, pause
+        self._at_once = at_once
         self._directory = Directory(grid, patience)
         self._boxes = {member: Box() for member in patience}
         self._online: dict[str, Reached] = {}
@@ -123,7 +127,7 @@ class Postman:
         try:
             while not self._closed.wait(PULL_SECONDS):
                 now = time.monotonic()
-                if now - looked >= LOOK_SECONDS:
+                if now - looked >= LOOK_SECONDS or self._directory.asking:
                     self._online, looked = self._directory.online(), now
                 self._push(now)
                 self._pull()
@@ -139,9 +143,11 @@ class Postman:
     def _push(self, now: float) -> None:
         out: list[tuple[Box, FlowerMessage]] = []
         with self._lock:
+            carried = sum(bool(box.on_its_way) for box in self._boxes.values())
+            free = len(self._boxes) if self._at_once is None else self._at_once - carried
             for member, reached in self._online.items():
                 box = self._boxes[member]
-                if box.waiting and not box.on_its_way:
+                if box.waiting and not box.on_its_way and len(out) < free:
                     count = min(len(box.waiting), mail.MAX_MESSAGES)
                     box.sent = [box.waiting.popleft() for _ in range(count)]
                     box.since, box.expires = now, now + self._patience[member]

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from securefl.consortium import Consortium
 from securefl.engines.coordination import GRACE, Coordination, Follow, RoundWatcher
+from securefl.engines.flower.directory import ASKED_AT_ONCE
 from securefl.engines.flower.postman import Postman
 from securefl.engines.local.committee import LocalCommittee, start_all
 from securefl.engines.local.mailboxes import Mailboxes
@@ -91,6 +92,7 @@ class SimulatedEngine:
             frozenset(),
             deliver,
             watcher.exchanged,
+            at_once=ASKED_AT_ONCE,
         )
         self._open += [*parties.values(), hospitals]
         hospitals.start()
