@@ -89,7 +89,7 @@ def run(
     ] = None,
     steward: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOSPITAL=KEY", help="A steward's public key in base64, to check permits with."),
+        typer.Option(metavar="HOSPITAL=KEY", help="A steward's public key in base64, or his card.cbor."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write JSON.")] = None,
 ) -> None:
@@ -258,12 +258,24 @@ def _stewards(given: list[str]) -> dict[str, bytes]:
     for one in given:
         hospital, _, key = one.partition("=")
         try:
-            found[hospital] = base64.b64decode(key, validate=True)
+            found[hospital] = (
+                _of_card(Path(key)) if key.endswith(".cbor") else base64.b64decode(key, validate=True)
+            )
         except ValueError as error:
             raise SecureFLError(f"--steward {one} is not HOSPITAL=KEY with a key in base64.") from error
         if not hospital or len(found[hospital]) != 32:
             raise SecureFLError(f"--steward {one} is not HOSPITAL=KEY with 32 bytes in base64.")
     return found
+
+
+def _of_card(path: Path) -> bytes:
+    from securefl.domain.cards import LONGEST_CARD, read_card
+
+    try:
+        with path.open("rb") as file:
+            return read_card(file.read(LONGEST_CARD + 1)).signing
+    except OSError as error:
+        raise SecureFLError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
 
 
 def _chosen(names: list[str] | None, known: Mapping[str, T], what: str) -> list[T]:

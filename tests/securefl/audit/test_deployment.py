@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from protocols.envelope import SealingKey
 from protocols.signing import SigningKey
 from securefl.audit.deployment import Examined, examine
 from securefl.cli import main
+from securefl.domain.cards import Card, sign_card
 from securefl.errors import RunError
 from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
 from securefl.privacy.charge import ANY
@@ -283,6 +285,25 @@ def test_the_command_ends_with_1_and_names_what_is_broken(
     assert code == 1
     assert "BROKEN: secrets." in out
     assert json.loads((tmp_path / "out.json").read_text())["broken"] == ["secrets"]
+
+
+def test_a_steward_is_known_by_its_card(
+    finished: RunFolder, permitted: Any, call: Any, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.cbor"
+    for hospital in ("b", "charite", "st-anna", "va"):
+        permitted(hospital)
+    key = permitted("va")
+    for signing, code in ((key, 0), (SigningKey.generate(), 1)):
+        sealing = SealingKey.generate().public
+        signed = sign_card(Card(email="va@h.example", signing=signing.public, sealing=sealing), signing)
+        card.write_bytes(signed)
+        ended, out, _ = call(finished.path, "--steward", f"va={card}")
+        assert ended == code
+        assert ("is not signed by the steward of va" in " ".join(out.split())) == (code == 1)
+    card.write_bytes(b"no card")
+    assert "is not a card" in call(finished.path, "--steward", f"va={card}")[2]
+    assert "cannot be read" in call(finished.path, "--steward", f"va={tmp_path / 'none.cbor'}")[2]
 
 
 def test_what_is_neither_folder_nor_command(call: Any, tmp_path: Path) -> None:
