@@ -7,6 +7,7 @@ from securefl.audit.mutants import (
     arithmetic,
     bindings,
     channels,
+    consents,
     dealing,
     leaks,
     letters,
@@ -34,7 +35,8 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
         masks, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic,
-        channels, messages, leaks, privacy, approvals, letters, people, operators, logs, nodes, pairwise, secagg,
+        channels, messages, leaks, privacy, approvals, consents, letters, people, operators, logs,
+        nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

@@ -17,7 +17,7 @@ from protocols.pairwise.shamir import combine
 from protocols.prg import RingVector, ring_dtype
 from protocols.signing import SigningKey
 from securefl.audit.hostile import same
-from securefl.audit.mutants.pairwise import NAMES, SIZE, THRESHOLD, VICTIM, WIDTH, vectors
+from securefl.audit.mutants.pairwise_view import NAMES, SIZE, THRESHOLD, VICTIM, WIDTH, vectors
 from securefl.audit.registry import Finding, Mutant
 
 # -- keys from the server --------------------------------------------------------------------------------------------
