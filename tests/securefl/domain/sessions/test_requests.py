@@ -68,7 +68,7 @@ def test_a_file_changed_before_the_review_is_not_what_was_proposed(stage):
     sent = stage.propose()
     request = stage.owners["north"].request(sent.name)
     (file,) = (stage.root / "north" / "home" / "syft").rglob("code/study/study.toml")
-    file.write_text(file.read_text().replace("rounds = 6", "rounds = 60"))
+    file.write_text(file.read_text().replace("rounds = 5", "rounds = 60"))
     with pytest.raises(ProposalError, match=r"study.toml is not the file that was proposed"):
         request.review()
     with pytest.raises(ProposalError, match="is not the file that was proposed"):

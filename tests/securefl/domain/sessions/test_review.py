@@ -36,10 +36,10 @@ def test_a_changed_study_is_shown_beside_the_last_one(stage):
     request = stage.owners["north"].request(first.name)
     request.review()
     request.deny("Ask for fewer rounds.")
-    stage.edit("rounds = 6", "rounds = 4")
+    stage.edit("rounds = 5", "rounds = 4")
     second = stage.propose()
     text = str(stage.owners["north"].request(second.name).review())
-    assert "| -rounds = 6" in text
+    assert "| -rounds = 5" in text
     assert "| +rounds = 4" in text
 
 
