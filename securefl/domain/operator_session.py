@@ -84,6 +84,7 @@ class Operator(Session):
             try:
                 for letter in self.mail.each(LaunchOrder.topic):
                     self._take(letter)
+                self.mail.receive("syft/")  # datasets and the like, which are no operator's matter
                 self._watch()
                 self._away = False
             except RelayError as error:

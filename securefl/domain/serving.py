@@ -2,9 +2,9 @@
 
 Adversary: a researcher whose approval was revoked, has expired or is used up; whoever changes files between approval
     and start; a study's own code.
-Promise: what starts is a copy whose digest was compared at that moment with the permit's; it runs confined, and ends
-    within seconds of a revocation or the permit's end. The hospital process itself asks for the permit before each
-    contribution, so that a service that is killed in between leaves nothing running that may go on.
+Promise: what starts is a copy whose digest was compared at that moment with the permit's; it runs confined. The node
+    itself asks for the permit before each contribution: from a revocation, or the permit's end, on it declines,
+    whatever becomes of this service, and it ends with the run.
 
 A node starts when the coordinator's operator says that its run has begun. A SuperLink knows a hospital's SuperNode by
 one key, and lets one connection of it in: a second study that was launched waits.
@@ -140,11 +140,9 @@ class Serving:
         site, mine = proposal.site_of(owner.email), self._permit == permit.permit.number
         if decision.state not in ("approved", "running"):
             if mine:
-                self._interrupt(proposal, decision.reason)
+                self._let_decline(proposal, decision.reason)
             return
         if (refusal := self._consent(proposal, permit).refusal()) is not None:
-            if mine:
-                self._interrupt(proposal, refusal)
             self._end(signed, site, "expired", refusal)
         elif not self._launched(proposal).exists():
             if mine:
@@ -153,6 +151,17 @@ class Serving:
             self._watch(signed, permit, self._child)
         elif self._child is None and time.monotonic() >= self._again:
             self._start(signed, site, permit)
+
+    def _let_decline(self, proposal: Proposal, reason: str) -> None:
+        """Keep a node that may contribute no more until the run is over.
+
+        It declines each round, so that the others need not wait for it, and the receipts say why it is absent. It reads
+        no record and runs no code of the study's.
+        """
+        over = proposal.digest() in self._closed or not self._launched(proposal).exists()
+        if over or self._child is None or not self._child.alive:
+            self._launched(proposal).unlink(missing_ok=True)
+            self._interrupt(proposal, reason)
 
     def _consent(self, proposal: Proposal, permit: SignedPermit) -> Consent:
         owner = self._owner
