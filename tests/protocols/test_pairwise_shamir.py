@@ -52,7 +52,7 @@ def test_any_t_of_n_shares_give_the_secret(secret, t, data):
     assert combine({i + 1: shares[i] for i in chosen}, t) == secret
 
 
-@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, bytes(16) + b"\x01" * 16, os.urandom(32)])
+@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, bytes(16) + b"\x01" * 16, bytes(range(7, 39))])
 def test_an_oracle_of_the_field_reads_the_same_secret(secret):
     shares = split(secret, 3, 5)
     blocks = b""
