@@ -77,10 +77,10 @@ def stage(out: Path) -> None:
         deploy.make_member_folder(folders / name, name, "party", rank, identity)
     for name in HOSPITALS:
         deploy.make_member_folder(folders / name, name, "hospital", 0, identity)
-    ports = free_ports(1 + len(PARTIES))
-    mesh = {name: f"127.0.0.1:{port}" for name, port in zip(PARTIES, ports[1:], strict=True)}
+    ports = free_ports(2 + len(PARTIES))
+    mesh = {name: f"127.0.0.1:{port}" for name, port in zip(PARTIES, ports[2:], strict=True)}
     cards = [folders / name / "card.toml" for name in [*PARTIES, *HOSPITALS]]
-    deploy.gather(out / "members", cards, f"127.0.0.1:{ports[0]}", mesh)
+    deploy.gather(out / "members", cards, f"127.0.0.1:{ports[0]}", mesh, local_port=ports[1])
     for name in [*PARTIES, *HOSPITALS]:
         deploy.join(folders / name, out / "members" / "public")
     (out / "members" / "coordinator").rename(folders / "coordinator")
@@ -109,6 +109,7 @@ def write_table(folder: Path, rows) -> None:  # type: ignore[no-untyped-def]
 
 def be(email: str, out: Path) -> None:
     """One person's process."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home, relay = out / "homes" / email, out / "relay"
     who = email.split("@")[0]
 
@@ -162,7 +163,7 @@ class Cast:
     def __exit__(self, *raised: object) -> None:
         for process in self._running.values():
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
         for process in self._running.values():
             try:
                 process.wait(timeout=60)

@@ -222,6 +222,10 @@ def serve(
     home: Home = HERE,
 ) -> None:
     """Owner: run approved studies, nothing else. Operator: run your member, and launch what all have approved."""
+    import signal
+
+    # What a service manager sends: end as at Ctrl-C, with everything that was started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _session(home) as session:
         if not hasattr(session, "serve"):
             raise _other(session, "serves nothing")

@@ -51,6 +51,7 @@ def check_opened_once(out: Path) -> None:
         assert len(names) == len(set(names)) <= len(RunFolder(out).outcomes())
 
 
+@pytest.mark.slow
 def test_a_stopped_party_is_waited_for(undisturbed: Path, start: StartStudy, tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.wait_for_rounds(3)
@@ -63,6 +64,7 @@ def test_a_stopped_party_is_waited_for(undisturbed: Path, start: StartStudy, tmp
     check_opened_once(out)
 
 
+@pytest.mark.slow
 def test_a_stopped_hospital_process_is_waited_for(
     undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_smaller_committee_goes_on_where_the_study_allows_it(
     check_opened_once(out)
 
 
+@pytest.mark.slow
 def test_norms_are_checked_and_a_killed_dealer_comes_back(
     undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:

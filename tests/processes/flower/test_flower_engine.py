@@ -17,6 +17,7 @@ from tests.processes.flower.conftest import HOSPITALS, PARTIES, Deployed, wait_f
 pytestmark = pytest.mark.timeout(1800)
 
 
+@pytest.mark.slow
 def test_supernodes_without_a_registered_key_are_refused(deployed: Deployed) -> None:
     folder = deployed.folders / "va"
     stranger = shutil.copytree(folder, deployed.root / "stranger")

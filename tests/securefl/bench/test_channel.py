@@ -9,6 +9,7 @@ from securefl.bench.process import BenchProcess
 from securefl.errors import EngineError
 
 
+@pytest.mark.slow
 def test_both_channels_are_measured() -> None:
     parties, elements = 2, 400_000
     figures = measure_channel(elements=elements, parties=parties, repeats=2)

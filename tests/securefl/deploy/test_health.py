@@ -30,7 +30,10 @@ def free_port() -> int:
 def here(tmp_path) -> Path:
     """A consortium on this computer."""
     mesh = {"uni": f"127.0.0.1:{free_port()}", "registry": f"127.0.0.1:{free_port()}"}
-    deploy.init(tmp_path / "here", ["oslo", "bergen"], ["uni", "registry"], f"127.0.0.1:{free_port()}", mesh)
+    deploy.init(
+        tmp_path / "here", ["oslo", "bergen"], ["uni", "registry"], f"127.0.0.1:{free_port()}", mesh,
+        local_port=free_port(),
+    )  # fmt: skip
     return tmp_path / "here"
 
 

@@ -137,7 +137,8 @@ def test_a_flipped_byte_never_gives_another_exception(tmp_path_factory: pytest.T
     assert np.isfinite(volume.voxels).all()
     if name == "a.nii.gz":
         assert np.array_equal(volume.voxels, body())
-        assert at < fixed, "only gzip's own header (time, system, name) may change unnoticed"
+        padding = len(content) - 9  # the last byte of the deflate stream may end in bits that mean nothing
+        assert at < fixed or at == padding, "only gzip's own header (time, system, name) may change unnoticed"
 
 
 def test_masks(tmp_path: Path) -> None:
