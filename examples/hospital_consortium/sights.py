@@ -45,7 +45,7 @@ def show_sights(out: Path, hospitals: list[str], parties: list[str]) -> None:
         size = sum(map(len, content)) / 1e6
         counts = [f"{found[name]} of {len(rows[name])}" for name in hospitals]
         table.add_row(who, what, f"{len(files)}", f"{size:.1f}", *counts)
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(140, Console().width)).print(table)
     print("A row counts if it is there as text, or as the ten numbers in the computer's own form (float32).")
 
 
