@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from securefl.domain.operator_session import Operator
     from securefl.domain.owner_session import Owner
+    from securefl.domain.relay import Carrier
     from securefl.domain.researcher_session import Researcher, Sent
 
 __all__ = ["launch", "operator", "owner", "researcher"]
 
 
-def owner(email: str, home: str | Path, relay: str | Path, hospital: str | Path | None = None) -> Owner:
+def owner(
+    email: str, home: str | Path, relay: str | Path | Carrier, hospital: str | Path | None = None
+) -> Owner:
     """A steward's session.
 
     Args:
         email: the steward's.
         home: private folder of this steward.
-        relay: the folder that all share.
+        relay: the folder that all share, or another carrier of letters.
         hospital: the hospital's folder of ``securefl deploy`` (default: ``home/hospital``).
     """
     from securefl.domain.owner_session import Owner
@@ -32,14 +35,14 @@ def owner(email: str, home: str | Path, relay: str | Path, hospital: str | Path 
     return Owner(email, home, relay, hospital)
 
 
-def researcher(email: str, home: str | Path, relay: str | Path) -> Researcher:
+def researcher(email: str, home: str | Path, relay: str | Path | Carrier) -> Researcher:
     """A researcher's session. Arguments as ``owner``'s."""
     from securefl.domain.researcher_session import Researcher
 
     return Researcher(email, home, relay)
 
 
-def operator(email: str, home: str | Path, relay: str | Path, folder: str | Path) -> Operator:
+def operator(email: str, home: str | Path, relay: str | Path | Carrier, folder: str | Path) -> Operator:
     """The session of who runs the coordinator or a party.
 
     Args:

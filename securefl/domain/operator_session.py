@@ -30,6 +30,7 @@ from securefl.domain.frames import Letter
 from securefl.domain.letters import EndorsedPermit, LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, write_study
+from securefl.domain.relay import Carrier
 from securefl.domain.sandbox import clean_environment
 from securefl.domain.session import Clock, Session
 from securefl.errors import EngineError, SecureFLError
@@ -51,7 +52,12 @@ class Operator(Session):
     """
 
     def __init__(
-        self, email: str, home: str | Path, relay: str | Path, folder: str | Path, clock: Clock = time.time
+        self,
+        email: str,
+        home: str | Path,
+        relay: str | Path | Carrier,
+        folder: str | Path,
+        clock: Clock = time.time,
     ) -> None:
         super().__init__(email, home, relay, clock)
         self.folder = Path(folder).absolute()

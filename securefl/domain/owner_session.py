@@ -27,6 +27,7 @@ from securefl.domain.errors import DomainError, ProposalError, UnknownPeerError
 from securefl.domain.letters import ENDED, Decision, EndorsedPermit, State
 from securefl.domain.node import awaited_round, hospital_name
 from securefl.domain.proposal import Proposal, SignedProposal, Site, members_of, read_job
+from securefl.domain.relay import Carrier
 from securefl.domain.request import Request
 from securefl.domain.runs import Runs
 from securefl.domain.session import Clock, Session
@@ -56,7 +57,7 @@ class Owner(Session):
         self,
         email: str,
         home: str | Path,
-        relay: str | Path,
+        relay: str | Path | Carrier,
         hospital: str | Path | None = None,
         clock: Clock = time.time,
     ) -> None:

@@ -27,6 +27,7 @@ from securefl.domain.proposal import (
     write_job,
     write_study,
 )
+from securefl.domain.relay import Carrier
 from securefl.domain.release import RESULT
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
@@ -37,7 +38,9 @@ from securefl.study import Study
 class Researcher(Session):
     """A researcher's session. Arguments as ``Session``'s."""
 
-    def __init__(self, email: str, home: str | Path, relay: str | Path, clock: Clock = time.time) -> None:
+    def __init__(
+        self, email: str, home: str | Path, relay: str | Path | Carrier, clock: Clock = time.time
+    ) -> None:
         super().__init__(email, home, relay, clock)
         self._folder = durable.private_folder(self.home / "proposals")
 

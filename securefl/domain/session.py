@@ -21,6 +21,7 @@ from securefl.domain.lock import exclusive
 from securefl.domain.log import AuditLog
 from securefl.domain.mail import Letter, Mail
 from securefl.domain.peers import Peers
+from securefl.domain.relay import Carrier
 
 if TYPE_CHECKING:
     from syft_rds import SyftRDSClient
@@ -34,7 +35,7 @@ class Session:
     Args:
         email: whose session it is.
         home: its private folder, made if it is not there.
-        relay: the folder that all share, on whatever carries it.
+        relay: the folder that all share, on whatever carries it; or another carrier, such as ``drive.DriveCarrier``.
         clock: seconds since 1970.
 
     Raises:
@@ -44,8 +45,11 @@ class Session:
     owns: ClassVar[bool] = False
     """Whether this person publishes datasets: a data owner in Syft's words, otherwise a data scientist."""
 
-    def __init__(self, email: str, home: str | Path, relay: str | Path, clock: Clock = time.time) -> None:
-        self.home, self.relay, self.clock = Path(home).absolute(), Path(relay).absolute(), clock
+    def __init__(
+        self, email: str, home: str | Path, relay: str | Path | Carrier, clock: Clock = time.time
+    ) -> None:
+        self.home, self.clock = Path(home).absolute(), clock
+        self.relay = Path(relay).absolute() if isinstance(relay, (str, Path)) else relay
         self._own, self._depth = threading.RLock(), 0
         self.identity = Identity.open(self.home, email)
         self.email = email
