@@ -160,6 +160,7 @@ def test_half_of_the_difference_does_not_send_an_update_in_the_open(
 
 SIMULATION = """
 import sys
+from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
@@ -168,10 +169,13 @@ from flower_app.server_app import app as server
 
 settings = {settings!r}
 
-class Configured(ClientApp):
+def configured(context):
     # run_simulation has no run_config of its own.
+    return Context(context.run_id, context.node_id, context.node_config, context.state, settings)
+
+class Configured(ClientApp):
     def __call__(self, message, context):
-        context.run_config.update(settings)
+        context = configured(context)
         config = message.content.config_records.get("config")
         if message.metadata.message_type == "train" and config and config["server-round"] == 2:
             if context.node_config["partition-id"] == 2:
@@ -182,8 +186,7 @@ outer = ServerApp()
 
 @outer.main()
 def main(grid, context):
-    context.run_config.update(settings)
-    server(grid, context)
+    server(grid, configured(context))
 
 run_simulation(outer, Configured(), 4, backend_config={{
     "init_args": {{"num_cpus": 2, "include_dashboard": False, "object_store_memory": 128 << 20}},
