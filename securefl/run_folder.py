@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "privacy"
 
     @property
+    def permits(self) -> Path:
+        """``HOSPITAL.cbor``: the endorsed permits that a run through the domain was launched with."""
+        return self.path / "permits"
+
+    @property
     def exhibits(self) -> Path:
         """What the roles of a simulation saw."""
         return self.path / "exhibits"

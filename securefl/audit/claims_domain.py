@@ -16,7 +16,7 @@ DOMAIN = (
         colluding=("researcher", "network"),
         behaviour="malicious",
         where=(
-            "securefl.permit.Consent.permit",
+            "securefl.consent.Consent.permit",
             "securefl.domain.child.copy_study",
             "securefl.domain.proposal.check_study",
             "securefl.domain.request.Request.approve",
@@ -46,7 +46,7 @@ DOMAIN = (
         behaviour="malicious",
         where=(
             "securefl.roles.hospital.declined",
-            "securefl.permit.Consent.permit",
+            "securefl.consent.Consent.permit",
             "securefl.domain.runs.Runs.begin",
             "securefl.domain.owner_session.Owner.revoke",
         ),
@@ -187,7 +187,7 @@ DOMAIN = (
         behaviour="malicious",
         where=(
             "securefl.domain.operator_session.Operator._check_permits",
-            "securefl.domain.letters.EndorsedPermit.checked",
+            "securefl.permit.EndorsedPermit.checked",
             "securefl.domain.proposal.write_study",
         ),
         how=("construction", "attack"),

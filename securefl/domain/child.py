@@ -20,13 +20,14 @@ from pathlib import Path
 
 from securefl import consortium as members
 from securefl import durable
+from securefl.consent import Consent
 from securefl.deploy.plan import ENVIRONMENT, Process, plan_folder
 from securefl.deploy.settings import CA_FILE, CONSORTIUM_FILE, host_of, port_of
 from securefl.domain import sandbox
 from securefl.domain.errors import LaunchError, NotApprovedError, ProposalError
 from securefl.domain.sandbox import Cell, Confined, Confinement, Limits
 from securefl.member import MEMBER_FILE, Places
-from securefl.permit import Consent, PermitError
+from securefl.permit import PermitError
 from securefl.study import Study
 
 LIMITS = Limits()

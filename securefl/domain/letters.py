@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from protocols.canonical import Record
-from protocols.signing import SigningKey, verify
 from securefl.domain.proposal import SignedProposal
-from securefl.permit import Permit, SignedPermit
+from securefl.permit import EndorsedPermit
 
 State = Literal["pending", "approved", "running", "done", "denied", "revoked", "expired", "failed"]
 """How one hospital stands to one proposal."""
@@ -22,31 +21,6 @@ class Body(Record):
     """What a letter says; each kind travels under a topic of its own."""
 
     topic: ClassVar[str] = ""
-
-
-class EndorsedPermit(Record):
-    """A permit that the hospital's own key signed too, so that whoever knows the consortium knows whose steward it was.
-
-    Who is whose steward, a researcher's proposal only says; which key is a hospital's, the consortium pins.
-    """
-
-    kind = "endorsed-permit"
-    signed: SignedPermit
-    signature: bytes
-
-    @classmethod
-    def of(cls, signed: SignedPermit, hospital: SigningKey) -> EndorsedPermit:
-        """Endorse a permit with the hospital's consortium key."""
-        return cls(signed=signed, signature=hospital.sign(cls.kind, signed.digest()))
-
-    def checked(self, hospital: bytes) -> Permit:
-        """The permit, if the hospital whose public key this is endorsed it.
-
-        Raises:
-            SignatureError: it did not.
-        """
-        verify(hospital, self.kind, self.signed.digest(), self.signature)
-        return self.signed.permit
 
 
 class Decision(Body):

@@ -27,13 +27,15 @@ from securefl.deploy.plan import ENVIRONMENT, REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
 from securefl.domain.errors import LaunchError, RelayError, UnknownPeerError
 from securefl.domain.frames import Letter
-from securefl.domain.letters import EndorsedPermit, LaunchOrder, Notice
+from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, write_study
 from securefl.domain.relay import Carrier
 from securefl.domain.sandbox import clean_environment
 from securefl.domain.session import Clock, Session
 from securefl.errors import EngineError, SecureFLError
+from securefl.permit import EndorsedPermit
+from securefl.run_folder import RunFolder
 
 EVERY = 1.0
 LAUNCH = "launch.json"
@@ -128,6 +130,7 @@ class Operator(Session):
             raise
         self.log.append(researcher, "launched", proposal.study, "", proposal=proposal.name)
         durable.write(study.parent / "proposal.cbor", order.proposal.to_bytes())
+        self._keep_permits(study.parent / "permits", order.permits)
         self._note(proposal, "running")
         if self.role == COORDINATOR:
             self._start_run(proposal, resume=self._out(proposal).exists())
@@ -155,6 +158,14 @@ class Operator(Session):
                 raise LaunchError(f"The permit of {name} is for another proposal.")
             if not permit.not_before <= now < permit.expires:
                 raise LaunchError(f"The permit of {name} does not hold now: ask its steward for another.")
+
+    def _keep_permits(self, folder: Path, permits: Sequence[EndorsedPermit]) -> None:
+        """Only those that were checked: an order may bring more, under any name."""
+        durable.private_folder(folder)
+        hospitals = members.load(self.folder / members.FILE).hospitals
+        for endorsed in permits:
+            if (name := endorsed.signed.permit.hospital) in hospitals:
+                durable.write(folder / f"{name}.cbor", endorsed.to_bytes())
 
     # -------------------------------------------------------------- processes
 
@@ -201,9 +212,16 @@ class Operator(Session):
             said = (self.home / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
             self._finish(signed.proposal, "failed", said[0][:500] if said else "It ended without a word.")
             return
+        self._add_permits(signed.proposal)
         for piece in pieces(signed.proposal.digest(), self._out(signed.proposal)):
             self.mail.send(signed.proposal.approver, Piece.topic, piece.to_bytes())
         self._finish(signed.proposal, "finished", f"its release is with {signed.proposal.approver}")
+
+    def _add_permits(self, proposal: Proposal) -> None:
+        """Put into the finished run what it was launched with, so that whoever has its folder can check that too."""
+        kept = self.home / "studies" / proposal.digest().hex() / "permits"
+        for path in kept.glob("*.cbor"):
+            durable.write(RunFolder(self._out(proposal)).permits / path.name, path.read_bytes())
 
     def _finish(self, proposal: Proposal, state: NoticeState, reason: str) -> None:
         self.log.append("securefl", f"run-{state}", proposal.study, reason, proposal=proposal.name)

@@ -24,7 +24,7 @@ from securefl.domain.dataset import (
 )
 from securefl.domain.decisions import Decisions
 from securefl.domain.errors import DomainError, ProposalError, UnknownPeerError
-from securefl.domain.letters import ENDED, Decision, EndorsedPermit, State
+from securefl.domain.letters import ENDED, Decision, State
 from securefl.domain.node import awaited_round, hospital_name
 from securefl.domain.proposal import Proposal, SignedProposal, Site, members_of, read_job
 from securefl.domain.relay import Carrier
@@ -33,7 +33,7 @@ from securefl.domain.runs import Runs
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
 from securefl.errors import StudyError
-from securefl.permit import Revocation, SignedPermit, SignedRevocation
+from securefl.permit import EndorsedPermit, Revocation, SignedPermit, SignedRevocation
 from securefl.study import Study
 
 LONGEST_LOG = 16 * 2**20

@@ -16,8 +16,9 @@ MOST_BYTES = 16 * 2**30
 """A parcel that says it is larger is refused at its first piece."""
 PARTS = ("run.json", "summary.json", "history.jsonl", "model.safetensors", "consortium.toml")
 RECEIPT = re.compile(r"receipts/[a-z]{1,20}(-[0-9]{1,9})?")
+PERMIT = re.compile(r"permits/[a-z][a-z0-9-]{0,31}\.cbor")
 STUDY = re.compile(r"study/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}){0,4}")
-"""Of a run's folder: what ``securefl verify`` reads, and nothing that a member keeps for itself."""
+"""Of a run's folder: what ``securefl verify`` and ``audit`` read, and nothing that a member keeps for itself."""
 
 
 class Piece(Body):
@@ -48,7 +49,7 @@ def pieces(proposal: bytes, run: Path) -> Iterator[Piece]:
         ReleaseError: there is no finished run.
     """
     paths = [run / name for name in PARTS if (run / name).is_file()]
-    for folder in ("study", "receipts"):
+    for folder in ("study", "receipts", "permits"):
         paths += sorted(path for path in (run / folder).rglob("*") if path.is_file())
     paths = [path for path in paths if is_run_file(path.relative_to(run).as_posix())]
     cuts = [(path, offset) for path in paths for offset in range(0, max(path.stat().st_size, 1), PIECE_BYTES)]
@@ -105,7 +106,7 @@ def take(piece: Piece, folder: Path) -> bool:
 
 def is_run_file(name: str) -> bool:
     """Whether this is the relative name of one of the files that a run hands over."""
-    return name in PARTS or bool(RECEIPT.fullmatch(name)) or bool(STUDY.fullmatch(name))
+    return name in PARTS or any(form.fullmatch(name) for form in (RECEIPT, STUDY, PERMIT))
 
 
 def _bytes_in(folder: Path) -> int:

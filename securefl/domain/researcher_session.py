@@ -15,7 +15,7 @@ from protocols.errors import ProtocolError, SignatureError
 from securefl import durable
 from securefl.domain.dataset import HOSPITAL_TAG
 from securefl.domain.errors import DatasetError, LaunchError, ProposalError, ReleaseError
-from securefl.domain.letters import Decision, EndorsedPermit, LaunchOrder, LogCopy, Notice, State
+from securefl.domain.letters import Decision, LaunchOrder, LogCopy, Notice, State
 from securefl.domain.parcel import Piece, take
 from securefl.domain.proposal import (
     Proposal,
@@ -32,6 +32,7 @@ from securefl.domain.release import RESULT
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
 from securefl.errors import SecureFLError
+from securefl.permit import EndorsedPermit
 from securefl.study import Study
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.errors import ProtocolError
 from securefl import durable
+from securefl.consent import Consent
 from securefl.domain.errors import DatasetError, ProposalError, RelayError
 from securefl.domain.frames import Letter
 from securefl.domain.letters import Notice, State
@@ -29,7 +30,7 @@ from securefl.domain.proposal import Proposal, SignedProposal, Site, check_study
 from securefl.domain.release import check_operator, take_piece
 from securefl.domain.runs import Runs
 from securefl.errors import SecureFLError, StudyError
-from securefl.permit import Consent, SignedPermit
+from securefl.permit import SignedPermit
 
 if TYPE_CHECKING:
     from securefl.domain.child import Child

@@ -19,11 +19,12 @@ from protocols.errors import EncodingError
 from protocols.ring import signed
 from securefl import consortium as members
 from securefl import durable, plaintext
+from securefl.consent import NOT_APPROVED, Consent
 from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import ConsortiumError, RefusedError
-from securefl.permit import NOT_APPROVED, Consent, PermitError
+from securefl.permit import PermitError
 from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, Trains, declined
 from securefl.roles.host import Answering, Store
 from securefl.roles.messages import Announcement, Refusal, Settled, read_message

@@ -16,8 +16,8 @@ from protocols.contribution import RoundContext, check_signature, contribute, si
 from protocols.envelope import SealingKey
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
+from securefl.consent import NOT_APPROVED
 from securefl.errors import RefusedError
-from securefl.permit import NOT_APPROVED
 from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
 from securefl.roles.messages import (
     Accepted,
@@ -68,7 +68,7 @@ class Trains(Protocol):
 
 
 class Consents(Protocol):
-    """Whether the hospital's steward allows its part in the study; see ``securefl.permit``."""
+    """Whether the hospital's steward allows its part in the study; see ``securefl.consent``."""
 
     def refusal(self) -> str | None: ...
 

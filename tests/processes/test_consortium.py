@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,40 @@ def test_the_receipts_say_who_was_absent_and_why(told):
     assert [len(receipt["included"]) for receipt in receipts[:4]] == [4, 4, 4, 4]
     assert receipts[-1]["absent"] == {"switzerland": "not-approved"}
     assert receipts[-1]["included"] == ["cleveland", "hungary", "va"]
+
+
+def test_the_audit_of_the_released_run_and_of_the_coordinators_finds_nothing_broken(told, tmp_path):
+    out, _ = told
+    (run,) = (out / "folders" / "coordinator" / "home").glob("run-*/")
+    for folder in (out / "model", run):
+        found = tmp_path / "audit.json"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-P", "-m", "securefl", "audit", str(folder), "--json", str(found)),
+                *("--consortium", str(out / "members" / "public" / "consortium.toml")),
+            ],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        marks = {check["name"]: check["mark"] for check in json.loads(found.read_text())["checks"]}
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {
+            name: marks[name] for name in ("receipts", "cohorts", "message sizes", "approvals", "secrets")
+        } == {
+            "receipts": "holds",
+            "cohorts": "holds",
+            "message sizes": "holds",
+            "approvals": "holds",
+            "secrets": "holds",
+        }
+        # The control: the permit of a hospital that took part, under another's name.
+        changed = shutil.copytree(folder, tmp_path / folder.name)
+        shutil.copy(changed / "permits" / "va.cbor", changed / "permits" / "hungary.cbor")
+        (changed / "permits" / "va.cbor").write_bytes(
+            (changed / "permits" / "va.cbor").read_bytes()[:-1] + b"x"
+        )
+        command = [sys.executable, "-P", "-m", "securefl", "audit", str(changed)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, "BROKEN: approvals." in done.stdout) == (1, True)
 
 
 def test_nobody_holds_a_row_of_another_hospital(told):

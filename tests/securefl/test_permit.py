@@ -6,13 +6,13 @@ import pytest
 
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
+from securefl.consent import Consent
 from securefl.errors import ConsortiumError
 from securefl.member import Places
 from securefl.permit import (
     MAX_BYTES,
     PERMIT_FILE,
     REVOCATION_FILE,
-    Consent,
     Permit,
     PermitError,
     Revocation,

@@ -13,16 +13,10 @@ from securefl.audit.mutants.consortium_folders import DAY, permit_of
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
 from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM
+from securefl.consent import Consent
 from securefl.domain.errors import NotApprovedError
 from securefl.domain.runs import Runs
-from securefl.permit import (
-    PERMIT_FILE,
-    REVOCATION_FILE,
-    Consent,
-    Revocation,
-    SignedPermit,
-    SignedRevocation,
-)
+from securefl.permit import PERMIT_FILE, REVOCATION_FILE, Revocation, SignedPermit, SignedRevocation
 from securefl.roles.hospital import Consents, HospitalMachine
 from securefl.roles.messages import Announcement, Declined, KeyRequest, SignedContribution, SignedRoundKey
 

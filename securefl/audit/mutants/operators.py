@@ -20,13 +20,13 @@ from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
 from securefl.audit.stage_cast import HOSPITALS as STAGE_HOSPITALS
 from securefl.domain.errors import ReleaseError
-from securefl.domain.letters import Decision, EndorsedPermit, LaunchOrder
+from securefl.domain.letters import Decision, LaunchOrder
 from securefl.domain.operator_session import Operator
 from securefl.domain.owner_session import Owner
 from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, Site, file_digests
 from securefl.domain.session import Session
-from securefl.permit import SignedPermit
+from securefl.permit import EndorsedPermit, SignedPermit
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study
 

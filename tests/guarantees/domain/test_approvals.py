@@ -10,7 +10,8 @@ import os
 import pytest
 
 from protocols.signing import SigningKey
-from securefl.permit import PERMIT_FILE, Consent, Permit, Revocation, SignedPermit, SignedRevocation
+from securefl.consent import Consent
+from securefl.permit import PERMIT_FILE, Permit, Revocation, SignedPermit, SignedRevocation
 
 STUDY, ANOTHER, PROPOSAL = b"\1" * 32, b"\2" * 32, b"\3" * 32
 DAY = 24 * 3600

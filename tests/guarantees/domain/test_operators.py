@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from protocols.signing import SigningKey
-from securefl.domain.letters import EndorsedPermit, LaunchOrder, Notice
+from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.parcel import Piece
 from securefl.domain.proposal import Proposal, SignedProposal, Site
 from securefl.errors import SecureFLError
-from securefl.permit import SignedPermit
+from securefl.permit import EndorsedPermit, SignedPermit
 from securefl.study import Study
 from tests.guarantees.domain.conftest import NOW, OPERATOR, OWNER, RESEARCHER, SOUTH, Domain
 
@@ -104,6 +104,18 @@ def test_nobody_but_a_hospital_speaks_for_it(party):
         assert ordered(party, proposal, moved) == "launch-refused"
     assert not list((party.ops.folder / "study").glob("*.toml"))
     assert ordered(party, sent.proposal, mine) == "launched"
+
+
+def test_the_permits_of_a_launch_are_kept_for_whoever_audits_the_run_and_no_others(party):
+    sent, other = party.propose(), party.propose("other", name='"Another"', learning_rate="0.2")
+    mine, (foreign, _) = approved(party, sent), approved(party, other)
+    stranger = foreign.signed.permit.model_copy(update={"hospital": "elsewhere"})
+    more = EndorsedPermit.of(SignedPermit.of(stranger, party.me.identity.signing), party.me.identity.signing)
+    assert ordered(party, sent.proposal, [*mine, more]) == "launched"
+    out = party.ops.folder / "home" / f"run-{sent.proposal.number.hex()}"
+    party.ops._add_permits(sent.proposal)
+    kept = {path.name: path.read_bytes() for path in (out / "permits").iterdir()}
+    assert kept == {f"{e.signed.permit.hospital}.cbor": e.to_bytes() for e in mine}
 
 
 NAMES = [

@@ -73,8 +73,10 @@ def test_killed_hospital_killed_party_and_restarted_superlink_leave_the_local_en
     assert [sorted(line["included"]) for line in deployed.history()] == [HOSPITALS] * 3
     local = _by_the_local_engine(deployed, tmp_path)
     assert (deployed.out / "model.safetensors").read_bytes() == (local / "model.safetensors").read_bytes()
-    receipts = [sys.executable, "-P", "-m", "securefl", "verify", str(deployed.out)]
-    assert subprocess.run(receipts, capture_output=True, timeout=300).returncode == 0
+    for command in ("verify", "audit"):
+        look = [sys.executable, "-P", "-m", "securefl", command, str(deployed.out)]
+        done = subprocess.run(look, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _supernode(folder: Path) -> list[str]:

@@ -16,10 +16,10 @@ import securefl.roles.hospital
 from protocols.envelope import SealingKey
 from securefl.audit.mutants import logs, nodes
 from securefl.audit.mutants.share import MALLORY, NOW, SOUTH, STEWARD
+from securefl.consent import Consent
 from securefl.domain import child, frames, log, release, sandbox
 from securefl.domain.cards import read_card
 from securefl.domain.frames import Frame, Inside
-from securefl.domain.letters import EndorsedPermit
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.runs import Runs
@@ -27,7 +27,7 @@ from securefl.domain.sandbox import Cell
 from securefl.domain.seen import Cursor
 from securefl.domain.verifying import Record
 from securefl.flower.supernode import OwnAppState
-from securefl.permit import PERMIT_FILE, Consent, SignedPermit
+from securefl.permit import PERMIT_FILE, EndorsedPermit, SignedPermit
 from securefl.study import Study
 
 

@@ -13,11 +13,12 @@ import pytest
 
 from protocols.envelope import SealingKey
 from protocols.signing import SigningKey
+from securefl import consortium as members
 from securefl.audit.deployment import Examined, examine
 from securefl.cli import main
 from securefl.domain.cards import Card, sign_card
 from securefl.errors import RunError
-from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
+from securefl.permit import EndorsedPermit, Permit, Revocation, SignedPermit, SignedRevocation
 from securefl.privacy.charge import ANY
 from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
@@ -243,6 +244,43 @@ def test_permits_that_are_not_for_this(finished: RunFolder, permitted: Any) -> N
     assert "revokes another permit" in failing(finished.path)
     (finished.path / "permits" / "va" / "permit.cbor").write_bytes(b"x")
     assert "is damaged" in failing(finished.path)
+
+
+@pytest.fixture
+def endorsed(finished: RunFolder, permitted: Any) -> Callable[..., Path]:
+    """Puts an endorsed permit where a run through a domain has it: by the hospital's key, or by another's."""
+    consortium = finished.consortium(Study.load(finished.path / "study"))
+
+    def endorsed(hospital: str, by: str | None = None, **changes: Any) -> Path:
+        permitted(hospital)
+        raw = finished.permits / hospital
+        permit = SignedPermit.from_bytes((raw / "permit.cbor").read_bytes()).permit
+        shutil.rmtree(raw)
+        key = members.load_keys(finished.keys / (by or hospital), consortium.member(by or hospital)).signing
+        signed = SignedPermit.of(permit.model_copy(update=changes), SigningKey.generate())
+        path = finished.permits / f"{hospital}.cbor"
+        path.write_bytes(EndorsedPermit.of(signed, key).to_bytes())
+        return path
+
+    return endorsed
+
+
+def test_permits_that_the_hospitals_pinned_keys_endorse_need_no_steward(
+    finished: RunFolder, endorsed: Any
+) -> None:
+    for hospital in ("b", "charite", "st-anna", "va"):
+        endorsed(hospital)
+    assert lines(examine(finished.path))["approvals"] == ("holds", "4 permits are for this study.")
+    endorsed("va", study=bytes(32))
+    assert "permits/va.cbor is a permit for another study" in failing(finished.path)
+    endorsed("va", epsilon="1", delta="1e-5", unit="patient")
+    assert "the study has no differential privacy" in failing(finished.path)
+    endorsed("va", by="b")
+    assert "permits/va.cbor is not endorsed by the pinned key of va" in failing(finished.path)
+    endorsed("va").write_bytes(b"x")
+    assert "permits/va.cbor is damaged" in failing(finished.path)
+    endorsed("va").unlink()
+    assert lines(examine(finished.path))["approvals"][0] == "unchecked"
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protocols.signing import SigningKey
-from securefl.permit import Consent, Permit, Revocation, SignedPermit, SignedRevocation
+from securefl.consent import Consent
+from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.messages import Accepted, Announcement, Declined, SignedContribution, read_message
 

@@ -18,6 +18,7 @@ def run(tmp_path):
         "run.json": b"{}",
         "model.safetensors": bytes(range(256)) * 300, "study/study.toml": b"name = 1\n",
         "study/parts/layers.py": b"", "receipts/receipt-000000": b"r", "receipts/closing": b"c",
+        "permits/va.cbor": b"p",
         "homes/north/memory": b"secret", "keys/north/signing.key": b"secret", "report.html": b"unsigned",
     }  # fmt: skip
     for name, data in files.items():
@@ -40,7 +41,7 @@ def test_every_byte_arrives_and_nothing_that_a_member_keeps(run, tmp_path, monke
     assert done == [False] * (len(done) - 1) + [True]
     assert names(target) == {
         "run.json", "model.safetensors", "study/study.toml", "study/parts/layers.py", "receipts/receipt-000000",
-        "receipts/closing",
+        "receipts/closing", "permits/va.cbor",
     }  # fmt: skip
     assert all((target / name).read_bytes() == (run / name).read_bytes() for name in names(target))
 

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from securefl.consent import Consent
 from securefl.domain.errors import DatasetError, DecidedError, LaunchError, ProposalError, UnknownPeerError
 from securefl.domain.log import verify
 from securefl.errors import StudyError
-from securefl.permit import Consent
 from tests.securefl.domain.sessions.conftest import CANARY, STUDY
 
 
