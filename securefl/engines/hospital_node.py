@@ -18,25 +18,26 @@ from typing import TYPE_CHECKING
 from protocols.errors import EncodingError
 from protocols.ring import signed
 from securefl import consortium as members
-from securefl import durable, plaintext
+from securefl import durable
 from securefl.consent import NOT_APPROVED, Consent
 from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
+from securefl.engines.late_trainer import LateTrainer
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import ConsortiumError, RefusedError
 from securefl.permit import PermitError
-from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, Trains, declined
+from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, declined
 from securefl.roles.host import Answering, Store
 from securefl.roles.messages import Announcement, Refusal, Settled, read_message
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 from securefl.training.server import Vector
-from securefl.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from securefl.privacy import Budget
     from securefl.roles.spending import Spending
     from securefl.training.private import PrivateTrainer
+    from securefl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -62,34 +63,6 @@ class HospitalPlaces:
     steward: bytes = b""
 
 
-class TimedTrainer:
-    """A trainer that says how long it trained; the rest of a step is encoding, sharing and sealing."""
-
-    def __init__(self, trainer: Trains) -> None:
-        self._trainer = trainer
-        self.seconds = 0.0
-        self.last: Vector | None = None
-
-    def initial_model(self) -> Vector:
-        """As the trainer."""
-        return self._trainer.initial_model()
-
-    def statistics(self) -> Vector:
-        """As the trainer."""
-        return self._trainer.statistics()
-
-    def use_statistics(self, total: Vector) -> None:
-        """As the trainer."""
-        self._trainer.use_statistics(total)
-
-    def update(self, model: Vector, round_: int) -> Vector:
-        """As the trainer, timed."""
-        started = time.perf_counter()
-        self.last = self._trainer.update(model, round_)
-        self.seconds += time.perf_counter() - started
-        return self.last
-
-
 class HospitalNode:
     """Takes messages for any hospital of the study."""
 
@@ -99,7 +72,7 @@ class HospitalNode:
         self._consortium = members.load(places.consortium)
         self._terms = Terms.of(self._study, self._consortium, places.unchecked)
         self._all: dict[str, HospitalData] = {}
-        self._trainers: dict[str, Trainer | PrivateTrainer] = {}
+        self._trainers: dict[str, LateTrainer] = {}
         self._ledgers: dict[str, Store] = {}
         self._spending: dict[str, Spending] = {}
         self._keys: dict[str, members.MemberKeys] = {}
@@ -128,12 +101,12 @@ class HospitalNode:
         store = Store(self._places.home / hospital)
         if (answer := self._not_approved(hospital, message, store)) is not None:
             return Reply([answer], {})
-        trainer = TimedTrainer(self._trainer(hospital))
+        trainer = self._trainer(hospital)
         keys = self._keys_of(hospital)
         ledger = self._ledger(hospital)
         machine = HospitalMachine(
             hospital, self._terms, keys.signing, keys.sealing, trainer, self._study.settings.server,
-            self._trainers[hospital].layout.trainable_size, store, self._spending.get(hospital),
+            trainer.trainable_size(store), store, self._spending.get(hospital),
             self._consent(hospital),
         )  # fmt: skip
         messages = Answering(machine, store, ledger=ledger).answer(message)
@@ -197,19 +170,26 @@ class HospitalNode:
             self._keys[hospital] = members.load_keys(folder, self._consortium.member(hospital))
         return self._keys[hospital]
 
-    def _trainer(self, hospital: str) -> Trains:
+    def _trainer(self, hospital: str) -> LateTrainer:
         if hospital not in self._trainers:
-            study, private = self._study, self._terms.private
-            data = self._data(hospital)
-            if private is None:
-                self._trainers[hospital] = Trainer(study.settings, study.folder, hospital, data)
-            else:
-                # Late: gradients of single patients take Opacus.
-                from securefl.training.private import PrivateTrainer
-
-                bits = private.encoding.fraction_bits
-                self._trainers[hospital] = PrivateTrainer(study.settings, study.folder, hospital, data, bits)
+            self._trainers[hospital] = LateTrainer(partial(self._make_trainer, hospital))
+        self._trainers[hospital].begin_step()
         return self._trainers[hospital]
+
+    def _make_trainer(self, hospital: str) -> Trainer | PrivateTrainer:
+        # Late: torch, and for gradients of single patients Opacus.
+        from securefl.training.determinism import settle
+
+        settle()
+        study, private = self._study, self._terms.private
+        data = self._data(hospital)
+        if private is None:
+            from securefl.training.trainer import Trainer
+
+            return Trainer(study.settings, study.folder, hospital, data)
+        from securefl.training.private import PrivateTrainer
+
+        return PrivateTrainer(study.settings, study.folder, hospital, data, private.encoding.fraction_bits)
 
     def _ledger(self, hospital: str) -> Store | None:
         """A private study's ledger of a hospital, read once: this process is the only one that writes it."""
@@ -248,6 +228,8 @@ class HospitalNode:
         except EncodingError:
             return  # it was declined, and nobody saw it
         if self._places.clear is not None and "plaintext" in self._study.settings.baselines:
+            from securefl import plaintext
+
             plaintext.leave(self._places.clear, hospital, round_, encoded)
         first = next(iter(self._terms.hospitals))
         if (
