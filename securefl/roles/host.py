@@ -73,6 +73,14 @@ class Store(Mapping[str, bytes]):
             self.path(name).unlink(missing_ok=True)
 
 
+def home_of(home: Path, study: bytes) -> Path:
+    """The home of one study: ``{study}`` in the path stands for the first 16 digits of its digest.
+
+    A member's folder serves study after study, and a role's memory is of one.
+    """
+    return Path(str(home).replace("{study}", study.hex()[:16]))
+
+
 class Host:
     """Runs one machine.
 
