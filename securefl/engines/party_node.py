@@ -18,7 +18,7 @@ from securefl.engines.link import LinkServer, Reply
 from securefl.errors import EngineError
 from securefl.roles.committee_runner import CommitteeRunner, Exhibit
 from securefl.roles.effects import AddShares
-from securefl.roles.host import Answering, Store, home_of
+from securefl.roles.host import Answering, Restarted, Store, home_of
 from securefl.roles.party import PartyMachine
 from securefl.roles.terms import Terms
 from securefl.study import Study
@@ -73,12 +73,16 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
     store, ledger = Store(home_of(places.home, terms.study)), Store(places.ledger)
     exhibit = _exhibit(name, places.exhibits) if terms.exhibits else None
     runner = CommitteeRunner(name, list(terms.parties), mesh, store, dealer, exhibit)
-    machine = PartyMachine(name, terms, keys.signing, store, ledger)
-    answering = Answering(machine, store, runner.run, ledger)
+
+    def start() -> Answering:
+        runner.leave()  # what a machine before this one began is void
+        return Answering(PartyMachine(name, terms, keys.signing, store, ledger), store, runner.run, ledger)
+
+    party = Restarted(start)
 
     def handle(_target: str, message: bytes) -> Reply:
         started = time.process_time()
-        messages = answering.answer(message)
+        messages = party.answer(message)
         return Reply(messages, {"cpu-seconds": f"{time.process_time() - started:.6f}"})
 
     server = LinkServer(places.socket, handle)

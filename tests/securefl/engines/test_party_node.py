@@ -10,11 +10,12 @@ import pytest
 
 from protocols.contribution import RoundContext
 from securefl import consortium as members
-from securefl.engines.link import Link
+from securefl.engines.link import Link, LinkFaultError
 from securefl.engines.local.children import free_ports
 from securefl.engines.party_node import PartyPlaces, serve_party
 from securefl.roles.host import home_of
 from securefl.roles.messages import KeyRequest, StatusRequest, read_message
+from securefl.roles.party_memory import MEMORY
 from securefl.roles.terms import Terms
 from securefl.study import Study
 
@@ -101,6 +102,19 @@ def test_one_folder_serves_study_after_study_and_remembers_each(folder):
     assert ask(link, StatusRequest(study=first.study)).attempt == 1
     homes = sorted(path.parent.name for path in (folder.root / "home").glob("*/uni"))
     assert homes == sorted(terms.study.hex()[:16] for terms in (first, second))
+
+
+def test_a_party_whose_disk_failed_goes_on_from_its_disk(folder):
+    terms = folder.put(1)
+    link = folder.start("home/uni")
+    memory = folder.root / "home" / "uni" / MEMORY
+    memory.mkdir()  # a folder where the file should stand: it cannot be written
+    with pytest.raises(LinkFaultError, match="cannot be written"):
+        ask(link, keys(terms))
+    memory.rmdir()
+    # The attempt that was never written was never made.
+    assert ask(link, StatusRequest(study=terms.study)).attempt == 0
+    assert ask(link, keys(terms)).kind == "signed-round-key"
 
 
 def test_a_home_without_a_place_for_the_study_is_of_one_study():
