@@ -28,7 +28,8 @@ class Places(BaseModel):
         study: folder of the one study that it takes part in.
         consortium: the file with the pinned keys.
         keys: folder with a folder NAME of its private keys.
-        home: folder for what must survive a restart.
+        home: folder for what must survive a restart; ``{study}`` in it stands for the study, so that the next study
+            finds an empty one.
         privacy: a hospital's ledger and budget over all studies, in a folder NAME.
         socket: where a party's process takes messages; mode 0600.
         steward: the public key, hexadecimal, of a hospital's steward; the hospital then contributes only while a
@@ -44,7 +45,7 @@ class Places(BaseModel):
     study: Path = Path("study")
     consortium: Path = Path("consortium.toml")
     keys: Path = Path("keys")
-    home: Path = Path("home")
+    home: Path = Path("home/{study}")
     privacy: Path = Path("privacy")
     socket: Path = Path("run/party.sock")
     steward: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""

@@ -137,16 +137,23 @@ def renew(
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Take a new authority from the next renewal on.")
     ] = False,
+    drop_old: Annotated[
+        bool,
+        typer.Option(
+            "--drop-old",
+            help="After a theft: trust the newest authority alone, at once. Members need its ca.pem.",
+        ),
+    ] = False,
 ) -> None:
     """Give the SuperLink a new key and certificate; the old one stays valid until its end."""
     from securefl import deploy
 
-    renewed = deploy.renew(authority, coordinator, days, new_authority)
+    renewed = deploy.renew(authority, coordinator, days, new_authority, drop_old)
     print(f"The SuperLink's certificate is valid until {renewed.superlink_until:%Y-%m-%d}: start it again.")
     if renewed.roots is not None:
         print(
-            f"Hand {renewed.roots} to every member before the next renewal; the new authority is valid until "
-            f"{renewed.authority_until:%Y-%m-%d}."
+            f"Hand {renewed.roots} to every member {'at once' if drop_old else 'before the next renewal'}; the "
+            f"{'only' if drop_old else 'new'} authority is valid until {renewed.authority_until:%Y-%m-%d}."
         )
 
 

@@ -19,7 +19,12 @@ ConsortiumPath = Annotated[
     Path, typer.Option("--consortium", help="The consortium file with the pinned keys.")
 ]
 KeysPath = Annotated[Path, typer.Option("--keys", help="Folder with one folder of private keys a member.")]
-HomePath = Annotated[Path, typer.Option("--home", help="Folder for what must survive a restart.")]
+HomePath = Annotated[
+    Path,
+    typer.Option(
+        "--home", help="Folder for what must survive a restart; {study} in it stands for the study's digest."
+    ),
+]
 SocketPath = Annotated[Path, typer.Option("--socket", help="Unix socket to serve on, mode 0600.")]
 ExhibitsPath = Annotated[Path | None, typer.Option("--exhibits", hidden=True)]
 Unchecked = Annotated[
@@ -60,6 +65,10 @@ def party_serve(
 
     single_thread()
     from securefl.engines.party_node import PartyPlaces, serve_party
+    from securefl.errors import EngineError
+
+    if ledger is None and "{study}" in str(home):
+        raise EngineError("A home for each study wants --ledger, for what is remembered over all studies.")
 
     places = PartyPlaces(
         study,

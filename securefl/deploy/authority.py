@@ -119,6 +119,11 @@ def bundle(old: bytes, new: bytes) -> bytes:
     return b"".join(c.public_bytes(Encoding.PEM) for c in holding) + new
 
 
+def newest(pem: bytes) -> bytes:
+    """The last certificate in a PEM file, alone."""
+    return certificates(pem)[-1].public_bytes(Encoding.PEM)
+
+
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,

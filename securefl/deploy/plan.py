@@ -181,7 +181,7 @@ def _supernode(name: str, role: str, consortium: Consortium, deployment: Deploym
 def _party(name: str, mesh: list[str], address: str, unchecked: bool) -> Process:
     command = [
         "securefl", "party", "serve", name,
-        "--study", "study", "--consortium", CONSORTIUM_FILE, "--keys", "keys", "--home", f"home/{name}",
+        "--study", "study", "--consortium", CONSORTIUM_FILE, "--keys", "keys", "--home", f"home/{{study}}/{name}",
         "--ledger", f"home/{name}.ledger", "--socket", PARTY_SOCKET, *_on_mesh(address, mesh),
         *(["--insecure-unchecked"] if unchecked else []),
     ]  # fmt: skip

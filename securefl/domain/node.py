@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from securefl.domain.errors import FrameError
+from securefl.domain.relay import read_plain
 from securefl.errors import ConsortiumError
 from securefl.member import MEMBER_FILE, Places
 from securefl.roles.hospital import MEMORY
-from securefl.roles.host import Store
 from securefl.roles.replica import Replica
+
+MAX_MEMORY = 1 << 31
+"""Bytes. What a run writes is not believed to be a memory: its study's code could make anything of the file."""
 
 
 def hospital_name(folder: Path) -> str:
@@ -24,16 +28,19 @@ def hospital_name(folder: Path) -> str:
 
 
 def awaited_round(home: Path, hospital: str) -> int | None:
-    """The round that a hospital waits for; None before its first outcome.
+    """The round that a hospital waits for; None before its first outcome, and where no memory can be read.
 
     Args:
-        home: the run's memory, which holds a folder for the hospital.
+        home: the run's memory, which holds a folder for the hospital. The study's own code can write there: what is no
+            ordinary file, in a folder that is none of the run's, or longer than any memory, is not read.
     """
     folder = home / hospital
-    if not folder.is_dir():
+    if home.is_symlink() or folder.is_symlink():
         return None
-    memory = Store(folder).get(MEMORY)
-    replica = Replica.recovered(memory) if memory else None
+    try:
+        replica = Replica.recovered(read_plain(folder / MEMORY, MAX_MEMORY))
+    except (OSError, FrameError):
+        return None
     return None if replica is None else replica.place.round
 
 
@@ -47,8 +54,8 @@ class Progress:
     def awaited(self, home: Path, hospital: str) -> int | None:
         """See ``awaited_round``."""
         try:
-            found = (home / hospital / MEMORY).stat()
-        except FileNotFoundError:
+            found = (home / hospital / MEMORY).lstat()
+        except OSError:
             return None
         stamp = (found.st_ino, found.st_mtime_ns)
         if stamp != self._stamp:

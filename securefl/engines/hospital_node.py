@@ -27,7 +27,7 @@ from securefl.engines.link import LinkServer, Reply
 from securefl.errors import ConsortiumError, RefusedError
 from securefl.permit import PermitError
 from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, declined
-from securefl.roles.host import Answering, Store
+from securefl.roles.host import Answering, Store, home_of
 from securefl.roles.messages import Announcement, Refusal, Settled, read_message
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 class HospitalPlaces:
     """Where hospitals find and keep things; ``keys`` and ``home`` have one folder for each hospital.
 
+    ``{study}`` in ``home`` stands for the study.
     ``exhibits`` and ``clear`` are a simulation's folders for what may be shown and compared; ``unchecked`` is an
     insecure run, see ``Terms``. ``privacy`` has a folder for each hospital with what outlives the study: its privacy
     ledger, and its ``budget.toml`` if it has set a budget. With ``steward`` (32 bytes of public key) a hospital
@@ -98,7 +99,7 @@ class HospitalNode:
 
     def _step(self, hospital: str, message: bytes) -> Reply:
         started = time.perf_counter()
-        store = Store(self._places.home / hospital)
+        store = Store(home_of(self._places.home, self._terms.study) / hospital)
         if (answer := self._not_approved(hospital, message, store)) is not None:
             return Reply([answer], {})
         trainer = self._trainer(hospital)

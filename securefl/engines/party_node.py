@@ -18,7 +18,7 @@ from securefl.engines.link import LinkServer, Reply
 from securefl.errors import EngineError
 from securefl.roles.committee_runner import CommitteeRunner, Exhibit
 from securefl.roles.effects import AddShares
-from securefl.roles.host import Answering, Store
+from securefl.roles.host import Answering, Restarted, Store, home_of
 from securefl.roles.party import PartyMachine
 from securefl.roles.terms import Terms
 from securefl.study import Study
@@ -33,7 +33,7 @@ class PartyPlaces:
     Attributes:
         study, consortium: what it takes part in.
         keys: folder of its private keys.
-        home: folder of its memory.
+        home: folder of its memory; ``{study}`` in it stands for the study.
         socket: where it takes messages.
         listen: ``host:port`` of its end of the mesh.
         peers: ``host:port`` of every party's end, by rank, its own included; then the dealer's, if the study needs one.
@@ -70,15 +70,19 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
     keys = members.load_keys(places.keys, member)
     dealer = terms.checks_norms
     mesh = _mesh(name, consortium, keys, places, terms.party_seconds, dealer)
-    store, ledger = Store(places.home), Store(places.ledger)
+    store, ledger = Store(home_of(places.home, terms.study)), Store(places.ledger)
     exhibit = _exhibit(name, places.exhibits) if terms.exhibits else None
     runner = CommitteeRunner(name, list(terms.parties), mesh, store, dealer, exhibit)
-    machine = PartyMachine(name, terms, keys.signing, store, ledger)
-    answering = Answering(machine, store, runner.run, ledger)
+
+    def start() -> Answering:
+        runner.leave()  # what a machine before this one began is void
+        return Answering(PartyMachine(name, terms, keys.signing, store, ledger), store, runner.run, ledger)
+
+    party = Restarted(start)
 
     def handle(_target: str, message: bytes) -> Reply:
         started = time.process_time()
-        messages = answering.answer(message)
+        messages = party.answer(message)
         return Reply(messages, {"cpu-seconds": f"{time.process_time() - started:.6f}"})
 
     server = LinkServer(places.socket, handle)

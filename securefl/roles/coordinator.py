@@ -254,7 +254,8 @@ class CoordinatorMachine:
         ahead = [p for p, s in statuses.items() if s.round > round_]
         if ahead:
             raise EngineError(
-                f"{ahead[0]} has settled rounds that this run folder lacks: resume from its latest copy."
+                f"{ahead[0]} has settled rounds of this study that this run folder lacks: go on with the run's own "
+                "folder and --resume; for another run, give the study another seed."
             )
         missed: list[Effect] = []
         for party, status in statuses.items():

@@ -3,11 +3,12 @@
 What it checks before it trains: the study, its steward's consent, the place in the chain, that the announced model is
 the one which the previous outcome gives, a cohort and a committee large enough, and that every party's one-round key is
 signed by its pinned key. When an outcome comes, it checks that its own contribution stands in it, and takes part in the
-check of the sum.
+check of the sum. Why it refuses something is told as one fixed sentence (``refusals``); figures go into its own log.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,7 @@ from securefl.roles.messages import (
     Verification,
 )
 from securefl.roles.pledges import Pledges
+from securefl.roles.refusals import told
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
 from securefl.study.schema import ServerSettings
@@ -37,6 +39,8 @@ from securefl.training.server import Vector
 
 if TYPE_CHECKING:
     from securefl.roles.spending import Spending
+
+log = logging.getLogger(__name__)
 
 MEMORY, ANSWER = "memory", "answer"
 
@@ -131,7 +135,23 @@ class HospitalMachine:
         return self._replica.place.round
 
     def handle(self, event: Event) -> list[Effect]:
-        """Take an announcement, an outcome, or what checks a sum; anything else is refused."""
+        """Take an announcement, an outcome, or what checks a sum; anything else is refused.
+
+        Raises:
+            RefusedError: its message is the fixed sentence for its reason.
+        """
+        try:
+            return self._handled(event)
+        except RefusedError as error:
+            raise self._fixed(error.reason, error) from error
+        except EncodingError as error:
+            raise self._fixed("malformed", error) from error
+
+    def _fixed(self, reason: str, error: Exception) -> RefusedError:
+        log.warning("%s refuses (%s): %s", self.name, reason, error)
+        return RefusedError(reason, told(reason))
+
+    def _handled(self, event: Event) -> list[Effect]:
         match event:
             case Announcement():
                 return self._announced(event)
@@ -208,11 +228,9 @@ class HospitalMachine:
         try:
             x = self._terms.encoding(context.purpose).encode(values)
         except EncodingError as error:
+            refused = self._fixed("update-not-encodable", error)
             declined = Declined(
-                context=context.digest(),
-                hospital=self.name,
-                reason="update-not-encodable",
-                explanation=str(error),
+                context=context.digest(), hospital=self.name, reason=refused.reason, explanation=str(refused)
             )
             return [Send(COORDINATOR, declined)]
         coin, commitment = self._pledges.new_coin(context) if self._terms.checks_sums else (b"", b"")

@@ -73,6 +73,14 @@ class Store(Mapping[str, bytes]):
             self.path(name).unlink(missing_ok=True)
 
 
+def home_of(home: Path, study: bytes) -> Path:
+    """The home of one study: ``{study}`` in the path stands for the first 16 digits of its digest.
+
+    A member's folder serves study after study, and a role's memory is of one.
+    """
+    return Path(str(home).replace("{study}", study.hex()[:16]))
+
+
 class Host:
     """Runs one machine.
 
@@ -163,3 +171,22 @@ class Answering:
         return Refusal(
             member=self._machine.name, about=about, hospital=hospital, reason=reason, explanation=explanation
         ).to_bytes()
+
+
+class Restarted:
+    """A role that goes on from its store whenever an effect of it could not be carried out.
+
+    Args:
+        start: the role as its store has it.
+    """
+
+    def __init__(self, start: Callable[[], Answering]) -> None:
+        self._start = start
+        self._answering: Answering | None = start()
+
+    def answer(self, data: bytes) -> list[bytes]:
+        """As ``Answering.answer``; after an error, by a machine that knows only what is on the disk."""
+        answering, self._answering = self._answering or self._start(), None
+        answers = answering.answer(data)
+        self._answering = answering
+        return answers

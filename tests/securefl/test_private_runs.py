@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def _members(folder: Path):
     return loaded, members_of(loaded)
 
 
-def test_too_few_hospitals_with_budget_end_the_study(tmp_path, play):
+def test_too_few_hospitals_with_budget_end_the_study(tmp_path, play, caplog):
     folder, written = study(tmp_path / "study"), tmp_path / "privacy"
     for hospital in ("va", "hungary"):
         (written / hospital).mkdir(parents=True)
@@ -163,8 +164,11 @@ def test_too_few_hospitals_with_budget_end_the_study(tmp_path, play):
         )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "privacy", property(lambda _self: written))
-        with pytest.raises(EngineError, match=r"needs 3 .*budget that this hospital sets"):
+        with pytest.raises(EngineError, match=r"needs 3 .*more privacy than its budget") as refused:
             play(folder, tmp_path / "run")
+    # What the hospitals have spent, and their budgets, are theirs.
+    assert "0.0001" in caplog.text  # the control
+    assert not re.search(r"\d\.\d|e-\d", str(refused.value))
 
 
 def test_a_whole_hospital_can_be_the_unit(tmp_path, play):

@@ -63,6 +63,7 @@ def test_study_renew_and_health(made, study):
     assert "before the next renewal" in call(
         "renew", made / "authority", made / "coordinator", "--new-authority"
     )
+    assert "at once" in call("renew", made / "authority", made / "coordinator", "--drop-old")
     with pytest.raises(SecureFLError, match="SuperNode of oslo"):
         call("health", made / "oslo")
 

@@ -116,6 +116,45 @@ def test_a_new_authority_comes_in_two_steps(made):
     assert not greets(pem(made), old_roots)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_after_a_theft_no_older_key_is_believed(made, steps):
+    (made / "stolen.pem").write_bytes(pem(made).read_bytes())
+    old_key, old_roots = (made / "authority" / "ca.key").read_bytes(), roots(made)
+    (made / "forged.pem").write_bytes(authority.make_superlink(HOST, old_key, old_roots))
+    if steps == 1:
+        renewed = deploy.renew(made / "authority", made / "coordinator", new_authority=True, drop_old=True)
+    else:
+        deploy.renew(made / "authority", made / "coordinator", new_authority=True)
+        # The control: with both authorities, what the old one signed is believed.
+        assert greets(made / "stolen.pem", (made / "public" / "ca.pem").read_bytes())
+        renewed = deploy.renew(made / "authority", made / "coordinator", drop_old=True)
+    assert renewed.roots == made / "authority" / "ca.pem"
+    deploy.join(made / "oslo", made / "public")
+    for folder in ("authority", "coordinator", "public", "oslo"):
+        held = (made / folder / "ca.pem").read_bytes()
+        assert len(authority.certificates(held)) == 1
+        assert greets(pem(made), held)
+        assert not greets(made / "stolen.pem", held)
+        assert not greets(made / "forged.pem", held)
+    # The next year's renewal needs nothing from the members.
+    deploy.renew(made / "authority", made / "coordinator")
+    assert greets(pem(made), (made / "oslo" / "ca.pem").read_bytes())
+
+
+def test_the_only_authority_is_not_dropped(made):
+    before = roots(made), pem(made).read_bytes()
+    with pytest.raises(ConsortiumError, match="no older one to drop"):
+        deploy.renew(made / "authority", made / "coordinator", drop_old=True)
+    assert (roots(made), pem(made).read_bytes()) == before
+
+
+def test_another_consortiums_public_folder_is_left_alone(made):
+    _, foreign = authority.make_authority()
+    (made / "public" / "ca.pem").write_bytes(foreign)
+    deploy.renew(made / "authority", made / "coordinator", new_authority=True, drop_old=True)
+    assert (made / "public" / "ca.pem").read_bytes() == foreign
+
+
 def test_an_ended_authority_leaves_the_bundle_and_signs_no_more(made):
     ended_key, ended = authority.make_authority(days=0)
     _, fresh = authority.make_authority()

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from protocols.contribution import RoundContext
+from protocols.chain import Outcome, SignedOutcome, total_digest
+from protocols.contribution import FrozenList, RoundContext, sign
 from protocols.signing import SigningKey
 from securefl import consortium as members
+from securefl.domain.node import awaited_round
 from securefl.engines.hospital_node import HospitalNode, HospitalPlaces
 from securefl.errors import ConsortiumError
 from securefl.permit import Permit, SignedPermit
-from securefl.roles.messages import Announcement, Challenge, Declined, Refusal, read_message
+from securefl.roles.host import home_of
+from securefl.roles.messages import (
+    Accepted,
+    Announcement,
+    Challenge,
+    Declined,
+    Refusal,
+    Settled,
+    read_message,
+)
 from securefl.roles.terms import Terms
 from securefl.study import Study
+from securefl.world import World
 
 STEWARD = SigningKey.generate()
 STUDY = """
@@ -110,3 +123,37 @@ def test_without_a_steward_no_permit_is_wanted(places, announcement):
 def test_a_steward_without_a_folder_for_permits_is_an_error(places, announcement):
     with pytest.raises(ConsortiumError, match="no folder for permits"):
         answer(replace(places, permit=None), announcement)
+
+
+def outcome(places, study):
+    """The statistics round's outcome of a study, signed by the parties."""
+    consortium = members.load(places.consortium)
+    terms, world = Terms.of(study, consortium), World.of(study, Terms.of(study, consortium))
+    context = RoundContext(
+        study=terms.study, round=0, attempt=1, previous=terms.beginning, purpose="statistics",
+        model=world.start().state.digest(), parties=list(terms.parties), width=64, size=world.sizes["statistics"],
+    )  # fmt: skip
+    cohort = list(terms.hospitals)
+    frozen = FrozenList(
+        context=context.digest(), cohort=cohort, contributions=dict.fromkeys(cohort, bytes(32)), absent={}
+    )
+    total = terms.statistics.encode(np.full(context.size, 16.0)).tobytes()
+    outcome = Outcome(context=context, frozen=frozen, excluded={}, total=total_digest(total))
+    keys = [members.load_keys(places.keys / name, consortium.member(name)).signing for name in terms.parties]
+    signed = SignedOutcome(outcome=outcome, signatures=[sign(outcome, key) for key in keys])
+    return Settled(signed=signed, total=total)
+
+
+def test_one_folder_serves_study_after_study_and_remembers_each(places):
+    places = replace(places, steward=b"", permit=None, home=places.home / "{study}")
+    studies = []
+    for seed in (1, 2):
+        (places.study / "study.toml").write_text(STUDY.replace("seed = 1", f"seed = {seed}"))
+        studies.append(Study.load(places.study))
+        settled = outcome(places, studies[-1])
+        # Each begins at its beginning, whatever stood in the folder before.
+        assert answer(places, settled) == Accepted(member="north", round=0)
+        node = HospitalNode(places)
+        node.handle("north", settled.to_bytes())
+        assert awaited_round(home_of(places.home, node._terms.study), "north") == 1
+    assert len(list(places.home.parent.glob("*/north/memory"))) == 2

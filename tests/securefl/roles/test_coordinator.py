@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -316,7 +318,20 @@ def test_a_party_that_is_ahead_ends_the_run(theatre, tmp_path):
     for name in ("receipt-000001", "sum-000001"):
         stage.store("coordinator").put(name, b"")
     stage._restart_all()
-    with pytest.raises(EngineError, match="party-1 has settled rounds that this run folder lacks"):
+    with pytest.raises(
+        EngineError, match="party-1 has settled rounds of this study that this run folder lacks"
+    ):
+        stage.run()
+
+
+def test_a_study_that_was_closed_is_not_run_again(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.run()
+    assert stage.finished
+    shutil.rmtree(tmp_path / "coordinator")
+    stage.finished = None
+    stage._restart_all()
+    with pytest.raises(EngineError, match=r"has settled rounds of this study .* give the study another seed"):
         stage.run()
 
 

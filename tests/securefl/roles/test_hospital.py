@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import securefl
 from protocols.contribution import check_signature, sign
+from protocols.errors import EncodingError
 from securefl.errors import RefusedError
+from securefl.roles import hospital
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.messages import (
     Accepted,
@@ -20,6 +26,7 @@ from securefl.roles.messages import (
     StatusRequest,
     read_message,
 )
+from securefl.roles.refusals import SENTENCES, told
 
 HOSPITAL = "va"
 
@@ -185,7 +192,7 @@ def second_attempt(stage, message):
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e6])
-def test_an_update_that_cannot_be_encoded_is_declined(theatre, tmp_path, bad):
+def test_an_update_that_cannot_be_encoded_is_declined(theatre, tmp_path, bad, caplog):
     update = np.zeros(theatre.size)
     update[5] = bad
     stage = theatre.stage(theatre.cast(), tmp_path, faults={HOSPITAL: {1: update}})
@@ -193,8 +200,40 @@ def test_an_update_that_cannot_be_encoded_is_declined(theatre, tmp_path, bad):
     answer = stage.ask(HOSPITAL, announcement)
     assert isinstance(answer, Declined)
     assert (answer.context, answer.reason) == (announcement.context.digest(), "update-not-encodable")
-    assert "entry" in answer.explanation
+    # The same bytes whatever is wrong with it; the figure stands in the hospital's own log.
+    assert answer.explanation == told("update-not-encodable")
+    assert re.search("not a number|of size", caplog.text)
     assert "answer" not in stage.store(HOSPITAL)
+
+
+CANARY = "/srv/oncology/ledger-31.4159"
+
+
+@pytest.mark.parametrize("error", [RefusedError, EncodingError])
+@pytest.mark.parametrize("reason", [*SENTENCES, "a-new-reason"])
+def test_what_stands_behind_a_refusal_is_not_told(stage, announcement, monkeypatch, caplog, error, reason):
+    raised = RefusedError(reason, CANARY) if error is RefusedError else EncodingError(CANARY)
+
+    def refuse(_machine, _event):
+        raise raised
+
+    monkeypatch.setattr(HospitalMachine, "_announced", refuse)
+    answer = stage.ask(HOSPITAL, announcement)
+    code = reason if error is RefusedError else "malformed"
+    assert answer == Refusal(
+        member=HOSPITAL, about="announcement", hospital="", reason=code, explanation=told(code)
+    )
+    assert CANARY in caplog.text  # the control
+
+
+def test_every_reason_that_a_hospital_can_have_has_a_sentence():
+    roles, package = Path(hospital.__file__).parent, Path(securefl.__file__).parent
+    files = [roles / f"{name}.py" for name in ("hospital", "pledges", "replica", "spending", "terms")]
+    files += [package / "privacy" / "ledger.py"]
+    found = {code for file in files for code in re.findall(r'RefusedError\(\s*"([a-z-]+)"', file.read_text())}
+    found.discard("other-list")  # a party's check
+    assert len(found) > 20
+    assert found <= set(SENTENCES)
 
 
 def test_a_hospital_that_lacks_outcomes_says_where_it_is(theatre, tmp_path):

@@ -8,7 +8,9 @@ import pytest
 from protocols.chain import Closing
 from protocols.contribution import FrozenList, Vote, binding, check_signature, contribute, sign
 from protocols.envelope import envelope_digest, seal
-from securefl.errors import RefusedError
+from securefl.errors import EngineError, RefusedError
+from securefl.roles.effects import CommitteeFailed, OpenSum
+from securefl.roles.host import Answering, Restarted, Store
 from securefl.roles.messages import (
     Accepted,
     Announcement,
@@ -30,7 +32,7 @@ from securefl.roles.messages import (
     StatusRequest,
 )
 from securefl.roles.party import PartyMachine, receipt, spool
-from securefl.roles.party_memory import SHARE
+from securefl.roles.party_memory import MEMORY, SHARE, PartyMemory
 
 PARTY = "party-2"
 
@@ -406,6 +408,38 @@ def test_a_released_party_only_sends_the_same_bytes_again(stage):
     stage.run()
     assert {len(shares) for shares in stage.emitted.values()} == {1}
     assert {len(sums) for sums in stage.sums.values()} == {1}
+
+
+class FailingOnce(Store):
+    """A disk that is full when the memory is written for the first time."""
+
+    full = True
+
+    def put(self, name, data):
+        if name == MEMORY and self.full:
+            self.full = False
+            raise EngineError("The disk is full.")
+        super().put(name, data)
+
+
+def test_a_sum_is_not_opened_by_a_party_whose_release_was_never_written(stage):
+    release = stage.capture(Release, 1)[PARTY]
+    store, ledger = FailingOnce(stage.folder / PARTY), stage.store(f"{PARTY}-ledger", PARTY)
+    terms, key = stage.cast.terms, stage.cast.keys[PARTY].signing
+    opened = []
+
+    def run(job):
+        opened.append((job, PartyMemory.from_bytes(store[MEMORY]).released))
+        return CommitteeFailed("Nobody opened.")
+
+    party = Restarted(lambda: Answering(PartyMachine(PARTY, terms, key, store, ledger), store, run, ledger))
+    with pytest.raises(EngineError):
+        party.answer(release.to_bytes())
+    assert not opened
+    party.answer(release.to_bytes())
+    ((job, released),) = opened
+    assert isinstance(job, OpenSum)
+    assert released
 
 
 def test_two_cohorts_are_never_both_opened(stage):
