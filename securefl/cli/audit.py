@@ -113,7 +113,11 @@ def run(
     console.print(_findings(examined))
     broken = examined.broken
     own = "" if pinned else ", by keys that it brings itself: give --consortium"
-    print(f"\nBROKEN: {broken.name}." if broken else f"\nNo promise is broken, as far as this folder shows{own}.")
+    print(
+        f"\nBROKEN: {broken.name}."
+        if broken
+        else f"\nNo promise is broken, as far as this folder shows{own}."
+    )
     if broken:
         raise typer.Exit(1)
 
