@@ -109,6 +109,10 @@ def wrong_sums(world, found):
         step(Challenge(outcome=record.outcome, coins=record.coins), answer),
         step(record), announced(context), pledged=True,
     )  # fmt: skip
+    found.good(
+        "verification_of_a_wrong_sum_again", 1, step(lie, own, Accepted(member=OWN, round=1)),
+        step(Challenge(outcome=record.outcome, coins=record.coins), answer), step(record), step(record), pledged=True,
+    )  # fmt: skip
     # A control: only the check makes the difference.
     found.good(
         "announcement_after_an_unchecked_sum", 1, step(lie, own, Accepted(member=OWN, round=1)),

@@ -16,6 +16,7 @@ from protocols.envelope import envelope_digest
 from tests.protocols.vector_arithmetic import canonical_cases, fineness_cases
 from tests.protocols.vector_checks import check_cases
 from tests.protocols.vector_dialogues import DUO, announcement_cases, outcome_cases
+from tests.protocols.vector_permits import permit_cases
 from tests.protocols.vector_world import (
     ENCODINGS,
     FOLDER,
@@ -237,6 +238,7 @@ def written() -> dict[str, str]:
         "fineness": {"cases": fineness_cases()},
         "study": study(world),
         "announcement": {"cases": announcement_cases(world)},
+        "permit": {"cases": permit_cases(world)},
         "outcome": {"cases": outcome_cases(world)},
         "sum_check": {"cases": check_cases(world)},
         "contribution": {"cases": contribution_cases(world)},
