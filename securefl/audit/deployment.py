@@ -22,7 +22,7 @@ from securefl.audit.budgets import check_budgets
 from securefl.audit.canaries import SHORTEST, search
 from securefl.audit.consents import check_permits
 from securefl.audit.founding import Founding, Receipts, read_info
-from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, rounds
+from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, rounds, sums_checked
 from securefl.audit.verify import verify
 from securefl.consortium import Consortium
 from securefl.errors import RunError, SecureFLError
@@ -31,6 +31,7 @@ from securefl.roles.messages import SignedContribution
 from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
 
+MEMBERS, NORMS_AND_SUMS = "members", "norms and sums"
 LARGEST_FRAME = 4096
 """Bytes that an engine's transport may add to a contribution."""
 
@@ -79,11 +80,12 @@ def examine(
         outcomes = _outcomes(run, len(verdict.receipts))
     except (BrokenError, ProtocolError) as error:
         why = f"The study or its receipts cannot be read: {error}"
-        checks += [
-            Check(name, "unchecked", why) for name in ("cohorts", "message sizes", "budgets", "approvals")
-        ]
+        names = ("members", "norms and sums", "cohorts", "message sizes", "budgets", "approvals")
+        checks += [Check(name, "unchecked", why) for name in names]
     else:
         terms = founding.terms
+        checks.append(_members(founding, pinned))
+        checks.append(_norms_and_sums(verdict, terms))
         checks.append(_told("cohorts", _cohorts(terms, outcomes)))
         checks.append(_told("message sizes", _sizes(run, terms, outcomes)))
         checks += check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
@@ -110,12 +112,46 @@ def _told(name: str, steps: Iterator[str]) -> Check:
 
 
 def _receipts(verdict: Verdict) -> Check:
+    if verdict.fault is not None and verdict.fault.name == MEMBERS:
+        return Check("receipts", "unchecked", "They are not looked at: the members are others.")
     if verdict.fault is not None:
         return Check("receipts", "fails", f"{verdict.fault.name}: {verdict.fault.says}")
     if not verdict.closed:
         return Check("receipts", "fails", f"{verdict.sentence} A finished run has a closing record.")
     mark: Mark = "unverified" if verdict.unverified else "unchecked" if verdict.unchecked else "holds"
     return Check("receipts", mark, verdict.sentence)
+
+
+def _members(founding: Founding, pinned: Consortium | None) -> Check:
+    """Whose keys the receipts are checked with; those of the folder show only that it agrees with itself."""
+    try:
+        with checking(MEMBERS):
+            found = founding.check_members(pinned)
+    except BrokenError as error:
+        return Check(MEMBERS, "fails", str(error))
+    if pinned is not None:
+        return found
+    says = (
+        f"{found.says} Whoever made this folder can have made its keys: give --consortium with your own copy, or "
+        "compare the digest with the one that `securefl consortium show` gives of it."
+    )
+    return Check(MEMBERS, "unchecked", says)
+
+
+def _norms_and_sums(verdict: Verdict, terms: Terms) -> Check:
+    """What was checked of the updates and of the sums; a run in which nobody checked breaks a promise."""
+    if verdict.insecure:
+        says = "An INSECURE run (--insecure-unchecked): neither norms nor sums were checked by anyone."
+        return Check(NORMS_AND_SUMS, "fails", says)
+    if verdict.fault is not None or not verdict.receipts:
+        return Check(NORMS_AND_SUMS, "unchecked", "There are no receipts that hold.")
+    norms = (
+        "The committee checked the norm of each update, by its own word"
+        if terms.checks_norms
+        else "The study bounds no norm, and an update may be as large as the ring allows"
+    )
+    sums = sums_checked(verdict.unverified, len(verdict.receipts))
+    return Check(NORMS_AND_SUMS, "unverified" if verdict.unverified else "holds", f"{norms}; {sums}.")
 
 
 def _outcomes(run: RunFolder, count: int) -> list[Outcome]:
@@ -236,6 +272,7 @@ def told_as(examined: Examined) -> dict[str, object]:
         "holds": examined.broken is None,
         "broken": [check.name for check in examined.checks if check.mark == "fails"],
         "checks": [vars(check) for check in examined.checks],
+        "claims": list(examined.verdict.claims),
         "receipts": [vars(check) for check in examined.verdict.checks],
     }
 

@@ -171,10 +171,11 @@ class Verdict:
         if self.unchecked:
             what = " and ".join(check.name for check in self.unchecked)
             holds = f"{holds} that can be checked here (not: {what})"
-        return f"{holds}: {held}; {_sums_checked(self.unverified, count)}."
+        return f"{holds}: {held}; {sums_checked(self.unverified, count)}."
 
 
-def _sums_checked(unverified: Sequence[int], count: int) -> str:
+def sums_checked(unverified: Sequence[int], count: int) -> str:
+    """Which of ``count`` sums the hospitals checked, in words."""
     if not unverified:
         return "the hospitals checked every sum"
     if len(unverified) == count:

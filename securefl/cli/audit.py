@@ -93,7 +93,7 @@ def run(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write JSON.")] = None,
 ) -> None:
-    """Check a finished run: receipts, cohorts, message sizes, budgets, approvals, key files, secrets.
+    """Check a finished run: receipts, members, cohorts, message sizes, budgets, approvals, key files, secrets.
 
     Ends with exit code 1 if a promise is broken; what cannot be seen from here is told, and is no failure.
     """
@@ -112,7 +112,12 @@ def run(
     console = Console(highlight=False)
     console.print(_findings(examined))
     broken = examined.broken
-    print(f"\nBROKEN: {broken.name}." if broken else "\nNo promise is broken, as far as this folder shows.")
+    own = "" if pinned else ", by keys that it brings itself: give --consortium"
+    print(
+        f"\nBROKEN: {broken.name}."
+        if broken
+        else f"\nNo promise is broken, as far as this folder shows{own}."
+    )
     if broken:
         raise typer.Exit(1)
 
@@ -235,6 +240,9 @@ def _findings(examined: Examined) -> Table:
     for check in examined.checks:
         says = "".join(c if c.isprintable() else "?" for c in check.says)
         table.add_row(check.name, Text(check.mark, styles[check.mark]), Text(says))
+    table.add_section()
+    for claim in examined.verdict.claims:
+        table.add_row("", "", Text(f"{claim[0].upper()}{claim[1:]}."))
     return table
 
 

@@ -161,8 +161,6 @@ class PartyMachine:
             raise RefusedError("other-parties", f"{self.name} is not in this committee.")
         if context.round != memory.round or context.previous != memory.previous:
             raise RefusedError("other-chain", "The round does not continue the chain that this party has.")
-        if memory.closed:
-            raise RefusedError("closed", "The study is closed.")
         if memory.released:
             raise RefusedError(
                 "already-opened", "The sum of this round is being opened: it is finished or it is void."
@@ -384,27 +382,25 @@ class PartyMachine:
             raise RefusedError(
                 "other-chain", "The closing record does not count the rounds that this party has seen."
             )
+        if closing.rounds != self._terms.rounds + 1:
+            raise RefusedError(
+                "other-chain",
+                f"The closing record ends the study after {closing.rounds - 1} of {self._terms.rounds} rounds.",
+            )
         if self.name not in closing.parties:
             raise RefusedError("other-parties", f"{self.name} is not among those who close the study.")
         try:
             self._terms.signers.check_members(closing.parties)
         except ProtocolError as error:
             raise RefusedError("other-parties", str(error)) from error
-        if self._memory.released:
-            raise RefusedError(
-                "already-opened",
-                "The sum of this round is being opened: finish it before the study is closed.",
-            )
         digest = closing.digest()
         # A party that dies before it signs is left out of the next record, and a check may end in between: the chain
         # and the model are what cannot change.
         end = closing.model_copy(update={"parties": [], "unverified": [], "verifications": b""}).digest()
         if self._memory.closed not in (b"", end):
             raise RefusedError("closed", "This party has signed another closing record.")
-        # An attempt under way ends here: no sum is opened that the closing record does not count.
-        self._attempt = self._preparing = None
-        waiting = self._waiting(self._memory.round, self._memory.previous, self._memory.attempt)
-        self._memory = waiting.model_copy(update={"closed": end})
+        # No attempt is under way: there are no keys for a round after the last.
+        self._memory = self._memory.model_copy(update={"closed": end})
         # Spool and share are gone, unless the party was killed between the last outcome and erasing them.
         forgotten = [*self._forget_spool(), Keep(SHARE, b"")]
         answer = ClosingSignature(party=self.name, closing=digest, signature=sign(closing, self._key))

@@ -74,20 +74,19 @@ def contribution(context, name, envelopes, coin):
 
 
 def pair_element(scalar, points, names, context):  # 7; own point and name first
-    secret = X25519PrivateKey.from_private_bytes(scalar).exchange(
-        X25519PublicKey.from_public_bytes(points[1])
-    )
+    point = X25519PublicKey.from_public_bytes(points[1])
+    secret = X25519PrivateKey.from_private_bytes(scalar).exchange(point)
     purpose = cbor(["securefl-integrity-mask-1", context, *sorted(names)])
     element = int.from_bytes(hkdf(secret, ["securefl-agreement-1", purpose, *sorted(points)]), "little")
     return element if names[0] < names[1] else -element
 
 
 class Client(Chain):
-    def __init__(self, study, name, signing, sealing, model, statistics, update):
-        """Private keys; the initial model; a function of nothing, and of (model, opened statistics, round)."""
+    def __init__(self, study, name, signing, sealing, model, statistics, update, permits=None):
+        """Private keys; the initial model; functions: of nothing, of (model, opened statistics, round), 4.5's facts."""
         super().__init__(study, model)
         self.name, self.key, self.scalar = name, Ed25519PrivateKey.from_private_bytes(signing), sealing[64:]
-        self.statistics, self.update, self.wrong = statistics, update, False
+        self.statistics, self.update, self.permits, self.wrong = statistics, update, permits, False
         self.answered, self.pledge, self.revealed = (None, None, [], 0), None, {}
 
     def answer(self, data):  # 3
@@ -97,16 +96,18 @@ class Client(Chain):
             need(about in ("announcement", "settled", "challenge", "verification"), "unexpected")
             return [cbor([*answer]) for answer in getattr(self, about)(fields)]
         except Refused as error:
-            named = {"member": self.name, "about": about, "hospital": "", "reason": str(error)}
-            return [cbor(["refusal", {**named, "explanation": f"Refused: {error}."}])]
-
-    def sign(self, kind, fields):
-        return self.key.sign(to_sign(kind, fields))
+            named = {"hospital": "", "reason": str(error), "explanation": f"For the reason {error}."}
+            if str(error) in ("not-approved", "update-not-encodable"):
+                named |= {"context": digest("round", fields["context"]), "hospital": self.name}
+                return [cbor(["declined", named])]
+            return [cbor(["refusal", {**named, "member": self.name, "about": about}])]
 
     def announcement(self, message):  # 4
         context, cohort, keys = message["context"], message["cohort"], message["keys"]
         self.check_context(context)
         self.check_committee(context["parties"], "other-parties")
+        if self.permits:
+            self.check_permit(*self.permits())
         need(not self.wrong, "wrong-sum")
         if context["round"] > self.round:
             return [("behind", {"hospital": self.name, "round": self.round})]
@@ -120,21 +121,24 @@ class Client(Chain):
             need(key["key"]["context"] == named, "other-key")
             pinned = self.study.parties[key["key"]["party"]]
             check_signatures("round-key", key["key"], [pinned], [key["signature"]], "key-not-pinned")
-        if announced != self.answered[0]:
-            need(named != self.answered[1], "second-announcement")
-            need(context["attempt"] >= self.answered[3], "earlier-attempt")
-            sent = self.contribute(context, [key["key"] for key in keys])
-            self.answered = (announced, named, sent, context["attempt"])
-        return self.answered[2]
+        if announced == self.answered[0]:
+            return self.answered[2]
+        need(named != self.answered[1], "second-announcement")
+        need(context["attempt"] >= self.answered[3], "earlier-attempt")
+        return self.contribute(context, [key["key"] for key in keys], announced)
 
-    def contribute(self, context, keys):  # 5
+    def check_permit(self, steward, permit, revocation, now):  # 4.5
+        kind, record = read(permit, "not-approved")
+        need(kind == "signed-permit" and revocation is None, "not-approved")
+        given = record["permit"]
+        check_signatures("permit", given, [steward], [record["signature"]], "not-approved")
+        need((given["study"], given["hospital"]) == (self.study.study, self.name), "not-approved")
+        need(given["not_before"] <= now < given["expires"] and not given["epsilon"], "not-approved")
+
+    def contribute(self, context, keys, announced):  # 5
         values = self.update(self.x, self.opened, self.round) if self.round else self.statistics()
         need(len(values) == context["size"], "other-size")
-        try:
-            x = encode(values, *self.study.encodings[context["purpose"]])
-        except Refused as error:
-            given = {"context": digest("round", context), "hospital": self.name, "reason": str(error)}
-            return [("declined", {**given, "explanation": "A number is not finite, or too large."})]
+        x = encode(values, *self.study.encodings[context["purpose"]])
         coin, *seeds = (secrets.token_bytes(32) for _ in range(1 + len(keys)))
         envelopes = [
             seal(key["public"], plaintext, binding(context, self.name, key["party"]))
@@ -142,58 +146,54 @@ class Client(Chain):
         ]
         made = contribution(context, self.name, envelopes, coin)
         self.pledge = (made, coin, x)
-        signature = self.sign("contribution", made)
+        signature = self.key.sign(to_sign("contribution", made))
         sent = {"contribution": made, "signature": signature, "envelopes": envelopes}
-        return [("signed-contribution", sent)]
+        self.answered = (announced, made["context"], [("signed-contribution", sent)], context["attempt"])
+        return self.answered[2]
 
     def settled(self, message):  # 6
         outcome, total = message["signed"]["outcome"], message["total"]
-        name, context = digest("outcome", outcome), outcome["context"]
-        accepted = ("accepted", {"member": self.name, "round": context["round"]})
-        if context["round"] < self.round:
-            before = [r["coin"] for r in self.revealed.values() if r["round"] == context["round"]]
-            return [*(("coin-revealed", coin) for coin in before), accepted]
-        self.check_outcome(outcome, message["signed"]["signatures"], total)
-        answers = [accepted]
-        if self.pledge and self.pledge[0]["context"] == digest("round", context):
-            made, coin, x = self.pledge
-            named = outcome["frozen"]["contributions"].get(self.name)
-            need(named in (None, digest("contribution", made)), "foreign-contribution")
-            if self.name in included(outcome):
-                shown = {"hospital": self.name, "outcome": name, "contribution": made, "coin": coin}
-                kept = {"round": context["round"], "outcome": outcome, "total": total, "x": x}
-                self.revealed[name] = {**kept, "coin": shown, "answer": None}
-                answers = [("coin-revealed", shown), accepted]
-        self.follow(outcome, total)
-        self.answered = (None, None, [], 0)
-        return answers
+        context, number = outcome["context"], outcome["context"]["round"]
+        if number >= self.round:
+            self.check_outcome(outcome, message["signed"]["signatures"], total)
+            if self.pledge and self.pledge[0]["context"] == digest("round", context):
+                self.begin_check(outcome, total, *self.pledge)
+            self.follow(outcome, total)
+            self.answered = (None, None, [], 0)
+        coins = [made["coin"] for made in self.revealed.values() if made["round"] == number]
+        answers = [("coin-revealed", coin) for coin in coins]
+        return [*answers, ("accepted", {"member": self.name, "round": number})]
+
+    def begin_check(self, outcome, total, made, coin, x):
+        named, name = outcome["frozen"]["contributions"].get(self.name), digest("outcome", outcome)
+        need(named in (None, digest("contribution", made)), "foreign-contribution")
+        if self.name in included(outcome):
+            shown = {"hospital": self.name, "outcome": name, "contribution": made, "coin": coin}
+            kept = {"round": self.round, "outcome": outcome, "total": total, "x": x}
+            self.revealed[name] = {**kept, "coin": shown, "answer": None}
 
     def challenge(self, message):  # 7
-        need(message["outcome"] in self.revealed, "other-outcome")
-        made = self.revealed[message["outcome"]]
-        outcome = made["outcome"]
-        chi = challenge_of(outcome, message["coins"], "bad-challenge")
+        name = message["outcome"]
+        need(name in self.revealed, "other-outcome")
+        made = self.revealed[name]
+        chi = challenge_of(made["outcome"], message["coins"], "bad-challenge")
         need(made["coin"]["coin"] in [c["coin"] for c in message["coins"]], "bad-challenge")
         if made["answer"] is None:
-            value = inner_product(chi, signed(made.pop("x").tobytes(), outcome["context"]["width"]))
-            for peer in set(included(outcome)) - {self.name}:
-                points = [self.study.hospitals[name][1][1184:] for name in (self.name, peer)]
-                context = cbor([message["outcome"], chi])
-                value += pair_element(self.scalar, points, (self.name, peer), context)
-            answer = {
-                "outcome": message["outcome"],
-                "challenge": chi,
-                "hospital": self.name,
-                "value": value % P61,
-            }
-            made["answer"] = {"answer": answer, "signature": self.sign("integrity-answer", answer)}
+            value = inner_product(chi, signed(made.pop("x").tobytes(), made["outcome"]["context"]["width"]))
+            for peer in set(included(made["outcome"])) - {self.name}:
+                points = [self.study.hospitals[h][1][1184:] for h in (self.name, peer)]
+                value += pair_element(self.scalar, points, (self.name, peer), cbor([name, chi]))
+            answer = {"outcome": name, "challenge": chi, "hospital": self.name, "value": value % P61}
+            signature = self.key.sign(to_sign("integrity-answer", answer))
+            made["answer"] = {"answer": answer, "signature": signature}
         need(made["answer"]["answer"]["challenge"] == chi, "second-challenge")
         return [("signed-answer", made["answer"])]
 
     def verification(self, message):  # 8
         made = self.revealed.get(message["outcome"], {"round": None})
         need(made["round"] == message["round"] and "total" in made, "other-outcome")
-        right = self.sum_is_right(made["outcome"], made["total"], message["coins"], message["answers"])
-        del made["total"]
-        self.wrong = self.wrong or not right
+        if self.sum_is_right(made["outcome"], made["total"], message["coins"], message["answers"]):
+            del made["total"]
+        else:
+            self.wrong = True
         return []

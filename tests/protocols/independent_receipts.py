@@ -20,7 +20,7 @@ P61 = 2**61 - 1
 PLAIN = {"name": str, "tstr": str, "digest": bytes, "signature": bytes, "bstr": bytes, "int": int}
 # 9: the rules are read where they stand, so that they are right.
 RULES = (Path(__file__).parents[2] / "protocols/vectors/CLIENT.md").read_text().split("```")[-2]
-FIELD = re.compile(r"([a-z]+): (\[\* [a-z-]+|\{ \* name => [a-z]+|[a-z-]+)")
+FIELD = re.compile(r"([a-z_]+): (\[\* [a-z-]+|\{ \* name => [a-z]+|[a-z-]+)")
 RECORDS = re.findall(r"^([a-z-]+) = \{(.*?)\} ;", RULES, re.M | re.S)
 FORMS = {kind: dict(FIELD.findall(body)) for kind, body in RECORDS}
 
@@ -46,20 +46,20 @@ def fits(value, form):
     if form[0] == "{":
         entry = form.split()[-1]
         return type(value) is dict and all(fits(k, "name") and fits(v, entry) for k, v in value.items())
-    if form == "integrity-answer":
-        need(
-            0 <= value["value"] < P61 and len(value["outcome"]) == len(value["challenge"]) == 32, "malformed"
-        )
     fields = FORMS[form]
-    return value.keys() == fields.keys() and all(fits(value[name], fields[name]) for name in fields)
+    fitting = value.keys() == fields.keys() and all(fits(value[name], fields[name]) for name in fields)
+    if fitting and form == "integrity-answer":
+        digests = (len(value["outcome"]), len(value["challenge"]))
+        return 0 <= value["value"] < P61 and digests == (32, 32)
+    return fitting
 
 
-def read(data):
+def read(data, reason="malformed"):
     try:
         kind, fields = value = cbor2.loads(data)
-        need(type(value) is list and cbor(value) == data and fits(fields, kind), "malformed")
+        need(type(value) is list and cbor(value) == data and fits(fields, kind), reason)
     except Exception as error:
-        raise Refused("malformed") from error
+        raise Refused(reason) from error
     return kind, fields
 
 
@@ -124,9 +124,8 @@ class Chain:
         self.x, self.v, self.trained, self.opened = np.array(model, "<f8"), np.zeros(len(model)), 0, None
 
     def model(self):  # 2
-        return digest(
-            "model", [self.trained, *(hashlib.sha256(a.tobytes()).digest() for a in (self.x, self.v))]
-        )
+        vectors = [hashlib.sha256(vector.tobytes()).digest() for vector in (self.x, self.v)]
+        return digest("model", [self.trained, *vectors])
 
     def check_context(self, context):  # 4.1 to 4.3
         need(context["study"] == self.study.study, "other-study")
@@ -140,7 +139,7 @@ class Chain:
         ranked = [party for party in self.study.parties if party in names]
         need(names == ranked and len(names) >= self.study.minimum_parties, reason)
 
-    def check_cohort(self, cohort, round_):  # 4.7
+    def check_cohort(self, cohort, round_):  # 4.8
         need(cohort == sorted({*cohort} & self.study.hospitals.keys()), "unknown-hospital")
         least = self.study.minimum if round_ else len(self.study.hospitals)
         need(len(cohort) >= least, "too-few-hospitals")
@@ -184,11 +183,9 @@ class Chain:
             asked = (digest("outcome", outcome), chi)
             need((answer["outcome"], answer["challenge"]) == asked, "not-verified")
             check_signatures("integrity-answer", answer, [public], [given["signature"]], "not-verified")
-        values, claimed = (
-            signed(total, outcome["context"]["width"]),
-            sum(a["answer"]["value"] for a in answers),
-        )
+        values = signed(total, outcome["context"]["width"])
         small = max(int(values.max()), -int(values.min())) < 2**60
+        claimed = sum(given["answer"]["value"] for given in answers)
         return small and claimed % P61 == inner_product(chi, values)
 
     def check_closing(self, closing, signatures, checks):  # 8; checks: a digest a round, or nothing
@@ -196,4 +193,4 @@ class Chain:
         end = {"study": self.study.study, "rounds": self.round, "last": self.previous, "model": self.model()}
         end["unverified"] = [number for number, record in enumerate(checks) if not record]
         end |= {"parties": closing["parties"], "verifications": digest("verifications", checks)}
-        need(closing == end, "other-chain")
+        need(closing == end and self.round == self.study.rounds + 1, "other-chain")

@@ -29,6 +29,7 @@ from protocols.errors import (
 from protocols.ring import Encoding
 from protocols.sharing import Shape, add_share, check_share, zeros
 from protocols.signing import SigningKey
+from securefl.consent import Consent
 from securefl.errors import RefusedError
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.host import Answering
@@ -44,7 +45,7 @@ from tests.protocols.test_vectors import cbor_bytes, cbor_head, cbor_text, hpke_
 from tests.protocols.write_vectors import FOLDER, written
 
 unhex = bytes.fromhex
-DIALOGUES = ("announcement", "outcome", "sum_check")
+DIALOGUES = ("announcement", "permit", "outcome", "sum_check")
 
 
 @cache
@@ -144,7 +145,10 @@ def terms():
 
 
 class Numbers:
-    """A trainer with the file's numbers."""
+    """A trainer with the file's numbers, or a case's own update."""
+
+    def __init__(self, update=STUDY["update"]):
+        self._update = floats(update)
 
     def initial_model(self):
         return floats(STUDY["initial_model"]).copy()
@@ -156,7 +160,7 @@ class Numbers:
         pass
 
     def update(self, model, round_):
-        return floats(STUDY["update"])
+        return self._update
 
 
 class Memory(dict):
@@ -174,7 +178,7 @@ def follow(replica, settled):
     return replica.follow(settled, terms(), SERVER, TRAINABLE)
 
 
-def ours(case):
+def ours(case, files):
     stored = Memory()
     replica = Replica.initial(terms(), Numbers().initial_model())
     for before in STUDY["cases"][: case["outcomes"]]:
@@ -185,9 +189,13 @@ def ours(case):
         contribution = Contribution.from_bytes(unhex(made["contribution"]))
         pledge = Pledge(contribution=contribution, coin=unhex(made["coin"]), vector=unhex(made["vector"]))
         stored[f"pledge-{case['outcomes']}"] = pledge.to_bytes()
+    consent = None
+    if "steward" in case:
+        steward, study = unhex(case["steward"]), unhex(STUDY["study"])
+        consent = Consent(files.folder, steward, study, STUDY["hospital"], files.clock, private=False)
     machine = HospitalMachine(
         STUDY["hospital"], terms(), SigningKey(unhex(STUDY["signing"])), SealingKey(unhex(STUDY["sealing"])),
-        Numbers(), SERVER, TRAINABLE, stored,
+        Numbers(case.get("update", STUDY["update"])), SERVER, TRAINABLE, stored, consent=consent,
     )  # fmt: skip
     return Answering(machine, stored)
 
@@ -206,10 +214,12 @@ def facts():
     )
 
 
-def the_second(case):
+def the_second(case, files):
+    update = floats(case.get("update", STUDY["update"]))
     client = second.Client(
         facts(), STUDY["hospital"], unhex(STUDY["signing"]), unhex(STUDY["sealing"]),
-        floats(STUDY["initial_model"]), lambda: floats(STUDY["statistics"]), lambda *_: floats(STUDY["update"]),
+        floats(STUDY["initial_model"]), lambda: floats(STUDY["statistics"]), lambda *_: update,
+        (lambda: (unhex(case["steward"]), *files.contents(), files.clock())) if "steward" in case else None,
     )  # fmt: skip
     for before in STUDY["cases"][: case["outcomes"]]:
         client.answer(unhex(before["settled"]))
@@ -224,14 +234,39 @@ def the_second(case):
 
 # -- what a hospital answers -------------------------------------------------------------------------------------------
 
+
+class Files:
+    """A hospital's permit and revocation as they lie there when a message comes, and its clock."""
+
+    def __init__(self, folder):
+        self.folder, self._time = folder, 0
+
+    def lay(self, step):
+        self._time = step.get("time", 0)
+        for name in ("permit", "revocation"):
+            path = self.folder / f"{name}.cbor"
+            path.unlink(missing_ok=True)
+            if step.get(name):
+                path.write_bytes(unhex(step[name]))
+
+    def contents(self):
+        paths = [self.folder / f"{name}.cbor" for name in ("permit", "revocation")]
+        return [path.read_bytes() if path.exists() else None for path in paths]
+
+    def clock(self):
+        return self._time
+
+
 EACH = pytest.mark.parametrize("made", [ours, the_second], ids=["ours", "second"])
 
 
 @EACH
 @pytest.mark.parametrize("case", [case for file in DIALOGUES for case in cases(file)])
-def test_a_hospital_answers(made, case):
-    hospital, last = made(case), None
+def test_a_hospital_answers(made, case, tmp_path):
+    files = Files(tmp_path)
+    hospital, last = made(case, files), None
     for step in case["dialogue"]:
+        files.lay(step)
         answers = hospital.answer(unhex(step["message"]))
         if "answers" in step:
             assert [answer.hex() for answer in answers] == step["answers"]
@@ -243,6 +278,13 @@ def test_a_hospital_answers(made, case):
                 step["reason"],
                 STUDY["hospital"],
             )
+        elif "declines" in step:
+            (answer,) = answers
+            kind, declined = json_of(answer)
+            _, announcement = reader.read(unhex(step["message"]))
+            context = reader.digest("round", announcement["context"])
+            assert (kind, declined["reason"]) == ("declined", step["declines"])
+            assert (declined["context"], declined["hospital"]) == (context, STUDY["hospital"])
         else:
             (answer,) = answers
             assert json_of(answer)[0] == step["kind"]
@@ -280,15 +322,19 @@ def test_every_bad_message_has_a_reason_and_every_reason_a_bad_message():
     for file in DIALOGUES:
         for param in cases(file):
             case = param.values[0]
-            refused = [s["reason"] for s in case["dialogue"] if "reason" in s]
-            assert len(refused) == case["name"].startswith("bad_")
+            refused = [
+                s.get("reason") or s["declines"] for s in case["dialogue"] if {"reason", "declines"} & {*s}
+            ]
+            if case["name"].startswith("bad_"):
+                assert len(refused) == 1
             reasons.update(refused)
     # second-outcome, second-challenge, update-lost: only after a loss of memory, or with a broken hash.
     assert reasons == {
         "other-study", "other-round", "other-encoding", "other-parties", "wrong-sum", "other-chain", "unknown-hospital",
         "too-few-hospitals", "not-in-cohort", "other-model", "other-key", "key-not-pinned", "second-announcement",
         "earlier-attempt",
-        "other-size", "malformed", "foreign-contribution", "other-outcome", "bad-challenge", "not-verified",
+        "not-approved", "update-not-encodable", "other-size",
+        "malformed", "foreign-contribution", "other-outcome", "bad-challenge", "not-verified",
     }  # fmt: skip
 
 
@@ -400,6 +446,7 @@ def _followed(case):
         digests.append(record.digest() if record else b"")
     closing, end = SignedClosing.from_bytes(unhex(case["closing"])), replica.place
     check_closing(closing, terms().study, end.round, end.previous, terms().signers)
+    reader.need(end.round == terms().rounds + 1, "other-chain")
     reader.need(closing.closing.model == replica.state.digest(), "other-chain")
     reader.need(closing.closing.verifications == digest_of_verifications(digests), "other-chain")
     reader.need(closing.closing.unverified == [i for i, d in enumerate(digests) if not d], "other-chain")
@@ -433,9 +480,7 @@ CHECKS = pytest.mark.parametrize("check", [check_with_ours, check_with_second], 
 @CHECKS
 @pytest.mark.parametrize("case", cases("receipts", bad=False))
 def test_receipts_are_checked(check, case):
-    model = check(case)
-    expected = STUDY["final_model" if case["receipts"] else "initial_model"]
-    assert model.tobytes() == unhex(expected)
+    assert check(case).tobytes() == unhex(STUDY["final_model"])
 
 
 @CHECKS

@@ -100,19 +100,21 @@ def check_cases(world):
 
 def wrong_sums(world, found):
     """A sum that all parties signed and that is not the hospitals': it is remembered, and the hospital stops."""
-    lie, record, _ = world.lying()
+    lie, record, model = world.lying(1)
     own, answer = record.coins[-1], record.answers[-1]
-    context = world.context(
-        2, previous=lie.signed.outcome.digest(), parties=DUO, model=drawn("another model")
-    )
+    context = world.context(2, previous=lie.signed.outcome.digest(), parties=DUO, model=model)
     found.bad(
         "announcement_after_a_wrong_sum", "wrong-sum", 1,
         step(lie, own, Accepted(member=OWN, round=1)),
         step(Challenge(outcome=record.outcome, coins=record.coins), answer),
         step(record), announced(context), pledged=True,
     )  # fmt: skip
-    # A control: only the check makes the difference, since the model is asked for after it.
-    found.bad(
-        "announcement_after_an_unchecked_sum", "other-model", 1, step(lie, own, Accepted(member=OWN, round=1)),
-        announced(context), pledged=True,
+    found.good(
+        "verification_of_a_wrong_sum_again", 1, step(lie, own, Accepted(member=OWN, round=1)),
+        step(Challenge(outcome=record.outcome, coins=record.coins), answer), step(record), step(record), pledged=True,
+    )  # fmt: skip
+    # A control: only the check makes the difference.
+    found.good(
+        "announcement_after_an_unchecked_sum", 1, step(lie, own, Accepted(member=OWN, round=1)),
+        step(announced(context), kind="signed-contribution"), pledged=True,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cbor2
+import numpy as np
 
 from protocols.canonical import encode
 from protocols.contribution import sign
@@ -13,6 +14,7 @@ from tests.protocols.vector_world import (
     PARTIES,
     ROUNDS,
     SIGNING,
+    UPDATES,
     World,
     announced,
     changed,
@@ -30,8 +32,9 @@ class Dialogues:
     def __init__(self, world: World) -> None:
         self.world, self.cases = world, []
 
-    def good(self, name, outcomes, *steps, pledged=False):
-        self.cases.append({"name": name, "outcomes": outcomes, "pledged": pledged, "dialogue": list(steps)})
+    def good(self, name, outcomes, *steps, pledged=False, **more):
+        case = {"name": name, "outcomes": outcomes, "pledged": pledged, **more, "dialogue": list(steps)}
+        self.cases.append(case)
 
     def bad(self, name, reason, outcomes, *messages, pledged=False):
         """The last message is refused; those before it are ``step``s."""
@@ -40,8 +43,10 @@ class Dialogues:
         self.good(f"bad_{name}", outcomes, *steps, refused, pledged=pledged)
 
 
-def step(message, *answers, kind=None, same=False):
-    given = {"message": message.to_bytes().hex()}
+def step(message, *answers, kind=None, same=False, declines=None, **files):
+    given = {"message": message.to_bytes().hex(), **files}
+    if declines:
+        return given | {"declines": declines}
     if kind:
         return given | {"kind": kind, "same": same}
     return given | {"answers": [answer.to_bytes().hex() for answer in answers]}
@@ -130,6 +135,14 @@ def announcement_cases(world):
     found.bad("keys_out_of_order", "other-parties", 1, changed(good, keys=[auditor, uni]))
     for name, data in misshapen(good):
         found.bad(name, "malformed", 1, data.hex())
+    # Nothing of a decline is remembered: other announcements of the same context are answered like the first.
+    declined, encodable = {"declines": "update-not-encodable"}, changed(context, attempt=2)
+    too_large = np.full(len(UPDATES[OWN]), 2.0**40).tobytes().hex()
+    found.good(
+        "update_not_encodable", 1, step(good, **declined), step(good, **declined),
+        step(announced(context, ("b", "va")), **declined), step(announced(encodable), **declined),
+        step(good, **declined), update=too_large,
+    )  # fmt: skip
     return found.cases
 
 

@@ -16,6 +16,7 @@ from protocols.envelope import envelope_digest
 from tests.protocols.vector_arithmetic import canonical_cases, fineness_cases
 from tests.protocols.vector_checks import check_cases
 from tests.protocols.vector_dialogues import DUO, announcement_cases, outcome_cases
+from tests.protocols.vector_permits import permit_cases
 from tests.protocols.vector_world import (
     ENCODINGS,
     FOLDER,
@@ -37,6 +38,7 @@ from tests.protocols.vector_world import (
     drawn,
     round_key,
     signatures,
+    sum_digest,
 )  # fmt: skip
 
 
@@ -49,8 +51,9 @@ def contribution_cases(world):
     contexts = {
         "round_0": world.contexts[0],
         "round_1": world.contexts[1],
+        "round_2": world.contexts[2],
         "two_parties_16": changed(world.contexts[1], parties=DUO, width=16, attempt=3),
-        "later_round": changed(world.contexts[1], round=3, attempt=2**32),
+        "last_attempt": changed(world.contexts[1], attempt=2**32),
     }
     for name, context in contexts.items():
         x = np.arange(7, dtype="<u2") * 9000 if context.width == 16 else world.vector(OWN, context)
@@ -85,7 +88,7 @@ def contribution_cases(world):
     for name, reason, fields in (
         ("wrong_recipient", "envelope-not-signed", {"envelopes": swapped}),
         ("wrong_recipient_signed", "does-not-open", resealed(made, swapped)),
-        ("replayed_round", "other-context", {"context": hexed(world.context(2, parties=list(PARTIES)))}),
+        ("replayed_round", "other-context", {"context": hexed(world.contexts[2])}),
         ("replayed_attempt", "other-context", {"context": hexed(changed(context, attempt=2))}),
         ("signature_of_other_kind", "not-signed", {"signature": key.sign("vote", made.digest()).hex()}),
         ("signed_by_another_hospital", "not-signed", {"signature": sign(made, SIGNING["b"]).hex()}),
@@ -138,44 +141,57 @@ def receipt_cases(world):
         unverified = [i for i, v in enumerate(checks) if not v]
         return {"checks": checks, "unverified": unverified, "verifications": digest_of_verifications(digests)}
 
-    first, second = world.verifications
-    start = world.contexts[0]
+    first, second, third = world.verifications
+    start, model = world.contexts[0], [c.model for c in world.contexts]
     add("whole_study")
-    add("an_unverified_round", **over([first, None]))
+    add("an_unverified_round", **over([first, second, None]))
     add("closed_by_two_parties", signers=DUO)
     nothing = {"rounds": 0, "last": beginning(STUDY), "model": start.model, **over([])}
-    add("no_outcomes", outcomes=[], totals=[], **nothing)
-    add("bad_outcome_missing", outcomes=outcomes[1:], totals=totals[1:], checks=[second])
-    add("bad_tail_missing", outcomes=outcomes[:1], totals=totals[:1], checks=[first])
-    add("bad_outcomes_swapped", outcomes=outcomes[::-1], totals=totals[::-1], checks=[second, first])
-    add("bad_sum_changed", totals=[totals[0], bytes(len(totals[1]))])
-    late = changed(outcomes[1], signatures=signatures(outcomes[1].outcome, ["uni", "registry", "registry"]))
-    add("bad_outcome_signature_of_another_party", outcomes=[outcomes[0], late])
+    add("bad_closing_before_the_first_round", outcomes=[], totals=[], **nothing)
+    early = {"rounds": 2, "last": outcomes[1].outcome.digest(), "model": model[2], **over([first, second])}
+    add("bad_closing_before_the_last_round", outcomes=outcomes[:2], totals=totals[:2], **early)
+    add("bad_outcome_missing", outcomes=outcomes[1:], totals=totals[1:], checks=[second, third])
+    add("bad_tail_missing", outcomes=outcomes[:2], totals=totals[:2], checks=[first, second])
+    swapped = [outcomes[i] for i in (0, 2, 1)], [totals[i] for i in (0, 2, 1)]
+    add("bad_outcomes_swapped", outcomes=swapped[0], totals=swapped[1], checks=[first, third, second])
+    add("bad_sum_changed", totals=[*totals[:2], bytes(len(totals[2]))])
+    late = changed(outcomes[2], signatures=signatures(outcomes[2].outcome, ["uni", "registry", "registry"]))
+    add("bad_outcome_signature_of_another_party", outcomes=[*outcomes[:2], late])
+    for name, reason, fields in (
+        ("purpose", "other-round", {"purpose": "statistics"}),
+        ("width", "other-encoding", {"width": 64}),
+    ):
+        context = changed(world.contexts[2], **fields)
+        total = totals[2] if name == "purpose" else bytes(56)
+        settled = world.settle(world.outcome(context, world.made[2], total=sum_digest(total)), total)
+        given = {"outcomes": [*outcomes[:2], settled.signed], "totals": [*totals[:2], total]}
+        last = {"last": settled.signed.outcome.digest(), **over([first, second, None])}
+        add(f"bad_receipt_other_{name}", reason=reason, **given, **last)
     add("bad_closing_of_another_study", study=drawn("other"))
-    add("bad_closing_counts_more_rounds", rounds=3)
-    add("bad_closing_after_another_outcome", last=outcomes[0].outcome.digest())
-    add("bad_closing_with_another_model", model=start.model)
+    add("bad_closing_counts_more_rounds", rounds=4)
+    add("bad_closing_after_another_outcome", last=outcomes[1].outcome.digest())
+    add("bad_closing_with_another_model", model=model[2])
     add("bad_closing_signature_of_other_kind", kind="outcome")
     add("bad_closing_by_one_party", signers=["uni"])
     add("bad_closing_parties_out_of_order", signers=DUO[::-1])
-    add("bad_closing_hides_an_unverified_round", checks=[first, None])
+    add("bad_closing_hides_an_unverified_round", checks=[first, second, None])
     add("bad_closing_names_other_checks", verifications=drawn("checks"))
-    add("bad_verification_of_another_round", reason="not-verified", checks=[second, first])
-    add("bad_closing_calls_a_checked_round_unverified", unverified=[1])
-    lie, check, model = world.lying()
-    end = {"last": lie.signed.outcome.digest(), "model": model, **over([first, check])}
+    add("bad_verification_of_another_round", reason="not-verified", checks=[first, third, second])
+    add("bad_closing_calls_a_checked_round_unverified", unverified=[2])
+    lie, check, model = world.lying(2)
+    end = {"last": lie.signed.outcome.digest(), "model": model, **over([first, second, check])}
     add(
         "bad_wrong_sum",
         reason="wrong-sum",
-        outcomes=[outcomes[0], lie.signed],
-        totals=[totals[0], lie.total],
+        outcomes=[*outcomes[:2], lie.signed],
+        totals=[*totals[:2], lie.total],
         **end,
     )
     return cases
 
 
 def study(world):
-    """What all the message files are about; its ``cases`` are the two rounds."""
+    """What all the message files are about; its ``cases`` are the rounds."""
     rounds = [
         {
             "name": f"round_{i}",
@@ -184,7 +200,7 @@ def study(world):
             "coin": coin(OWN, world.contexts[i]).hex(),
             "vector": world.vector(OWN, world.contexts[i]).tobytes().hex(),
         }
-        for i in range(2)
+        for i in range(ROUNDS + 1)
     ]
     return {
         "study": STUDY.hex(),
@@ -203,7 +219,7 @@ def study(world):
         "sealing": SEALING[OWN].private_bytes().hex(),
         "round_keys": {
             f"{party}/{round_}/{attempt}": round_key(party, round_, attempt).private_bytes().hex()
-            for party in PARTIES for round_ in range(2) for attempt in (1, 2)
+            for party in PARTIES for round_ in range(ROUNDS + 1) for attempt in (1, 2)
         },
         "initial_model": floats(INITIAL),
         "statistics": floats(STATISTICS[OWN]),
@@ -222,6 +238,7 @@ def written() -> dict[str, str]:
         "fineness": {"cases": fineness_cases()},
         "study": study(world),
         "announcement": {"cases": announcement_cases(world)},
+        "permit": {"cases": permit_cases(world)},
         "outcome": {"cases": outcome_cases(world)},
         "sum_check": {"cases": check_cases(world)},
         "contribution": {"cases": contribution_cases(world)},

@@ -73,6 +73,8 @@ def test_a_whole_run_keeps_every_promise_that_is_seen(finished: RunFolder) -> No
     assert examined.broken is None
     assert {name: mark for name, (mark, _) in lines(examined).items()} == {
         "receipts": "unverified",  # round 3, on purpose
+        "members": "unchecked",
+        "norms and sums": "unverified",
         "cohorts": "holds",
         "message sizes": "holds",
         "budgets": "unchecked",
@@ -81,6 +83,34 @@ def test_a_whole_run_keeps_every_promise_that_is_seen(finished: RunFolder) -> No
         "secrets": "holds",
     }
     assert lines(examined)["cohorts"][1].startswith("Every sum is over 3 hospitals or more (3 are the least)")
+
+
+def test_the_members_are_only_known_by_the_readers_own_copy(finished: RunFolder, tmp_path: Path) -> None:
+    mine = members.load(finished.consortium_file)
+    mark, says = lines(examine(finished.path))["members"]
+    assert mark == "unchecked"
+    assert mine.digest().hex() in says
+    assert "give --consortium" in says
+    mark, says = lines(examine(finished.path, mine))["members"]
+    assert (mark, "as pinned by you" in says) == ("holds", True)
+    others = members.create(tmp_path / "others", ["b", "charite", "st-anna", "va"], list(mine.parties))
+    assert failing(finished.path, pinned=others).startswith("members: consortium.toml has other members")
+    # Also where an earlier check ends the reading of the receipts.
+    path = finished.path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "study": "ab" * 32}))
+    marks = {name: mark for name, (mark, _) in lines(examine(finished.path, others)).items()}
+    assert (marks["receipts"], marks["members"]) == ("fails", "fails")
+
+
+def test_a_run_in_which_nobody_checked_does_not_pass(runs: Runs) -> None:
+    insecure = runs.make("insecure", ("rounds = 4", "rounds = 1"), insecure=True)
+    assert failing(insecure).startswith("norms and sums: An INSECURE run")
+
+
+def test_what_was_checked_is_told(finished: RunFolder, runs: Runs) -> None:
+    assert lines(examine(finished.path))["norms and sums"][1].startswith("The study bounds no norm")
+    checked = lines(examine(runs.make("all-checked", ("rounds = 4", "rounds = 1"))))["norms and sums"]
+    assert (checked[0], checked[1].endswith("; the hospitals checked every sum.")) == ("holds", True)
 
 
 def test_a_private_run_keeps_its_budgets(private: RunFolder) -> None:
@@ -308,7 +338,11 @@ def test_the_command_tells_and_writes_json(finished: RunFolder, call: Any, tmp_p
     assert "No promise is broken" in out
     told = json.loads((tmp_path / "out.json").read_text())
     assert (told["holds"], told["broken"]) == (True, [])
-    assert [check["name"] for check in told["checks"]][:2] == ["receipts", "cohorts"]
+    assert [check["name"] for check in told["checks"]][:2] == ["receipts", "members"]
+    assert told["claims"] == examine(finished.path).verdict.claims
+    assert "Rounds 0-3: committee of 3 (party-1, party-2, party-3): private unless" in out
+    assert "shows, by keys that it brings itself: give --consortium." in out
+    assert "shows." in call(finished.path, "--consortium", finished.consortium_file)[1]
     assert "1 canaries" in out
 
 

@@ -529,8 +529,10 @@ def test_one_closing_record_is_signed(stage):
     assert reason(stage, CloseRequest(closing=changed(closing, parties=["party-1"]))) == "other-parties"
 
 
-def test_a_closed_study_gives_no_more_keys(stage):
-    request = stage.capture(KeyRequest, 2)[PARTY]
+def test_a_study_is_not_closed_before_its_last_round(stage):
+    last = stage.cast.terms.rounds
+    stage.run(until=lambda: stage.coordinator.replica.place.round == last)
+    stage.run(until=lambda: stage.ask(PARTY, StatusRequest(study=b"")).round == last)
     place = stage.coordinator.replica.place
     closing = Closing(
         study=place.study,
@@ -541,8 +543,11 @@ def test_a_closed_study_gives_no_more_keys(stage):
         unverified=[],
         verifications=bytes(32),
     )
-    assert isinstance(stage.ask(PARTY, CloseRequest(closing=closing)), ClosingSignature)
-    assert reason(stage, request) == "closed"
+    assert reason(stage, CloseRequest(closing=closing)) == "other-chain"
+    # The control: after it, the same request is granted.
+    end = stage.run().finished.closing.closing
+    same = changed(closing, rounds=end.rounds, last=end.last, model=end.model)
+    assert isinstance(stage.ask(PARTY, CloseRequest(closing=same)), ClosingSignature)
 
 
 # -- the rest ------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def _to_party(point: Point, message: Message) -> tuple[bool, Iterable[Message]]:
             return True, []
         case Settled() if not over:
             return False, [m for m in genuine.by_kind[Settled.kind] if m.signed.outcome.round == facts.round]
-        case CloseRequest() if not facts.released:
+        case CloseRequest() if facts.round == terms.rounds + 1:
             closing = Closing(
                 study=terms.study, rounds=facts.round, last=facts.previous, model=b"", parties=[], unverified=[],
                 verifications=b"",
