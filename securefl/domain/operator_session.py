@@ -25,7 +25,7 @@ from securefl import durable
 from securefl.deploy import check, join, put_study
 from securefl.deploy.plan import ENVIRONMENT, REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
-from securefl.domain.errors import LaunchError, RelayError, UnknownPeerError
+from securefl.domain.errors import ChangedKeyError, LaunchError, RelayError, UnknownPeerError
 from securefl.domain.frames import Letter
 from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
@@ -95,7 +95,7 @@ class Operator(Session):
                 self.mail.receive("syft/")  # datasets and the like, which are no operator's matter
                 self._watch()
                 self._away = False
-            except RelayError as error:
+            except (RelayError, ChangedKeyError) as error:
                 if not self._away:
                     self.log.append("securefl", "relay-away", None, str(error))
                 self._away = True
