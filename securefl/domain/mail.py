@@ -216,15 +216,29 @@ class Mail:
     def fetch(self) -> int:
         """Take what is new on the share into the inbox; how many letters.
 
+        A sender whose folder cannot be read keeps no other's letters from coming; it is logged once.
+
         Raises:
-            RelayError: the share is not there, or cannot be read.
+            RelayError: the share is not there, or nobody's folder can be read.
         """
         with self._alone():
             return self._fetch()
 
     def _fetch(self) -> int:
         self.relay.check()
-        return sum(self._fetch_from(card) for card in self.peers.all())
+        came, senders = 0, self.peers.all()
+        failed: dict[str, RelayError] = {}
+        for sender in senders:
+            try:
+                came += self._fetch_from(sender)
+            except RelayError as error:
+                failed[sender.email] = error
+        if failed and len(failed) == len(senders):
+            raise next(iter(failed.values()))  # the share itself, as far as this person can tell
+        for email, error in failed.items():
+            where = f"{email}/to/{self.identity.email}"
+            self.quarantine.put(b"", email, "unreadable-folder", str(error), where)
+        return came
 
     def _fetch_from(self, sender: Card) -> int:
         entries = self.relay.frames(sender.email, self.identity.email)
