@@ -120,7 +120,8 @@ def be(email: str, out: Path) -> None:
     if email in OPERATORS:
         folder = out / "folders" / who
         say_fingerprint(out, domain.operator(email, home, relay, folder))
-        people.operator(email, home, relay, folder, listen(out, [RESEARCHER, *STEWARDS]), tell)
+        known = [RESEARCHER, *STEWARDS, *(other for other in OPERATORS if other != email)]
+        people.operator(email, home, relay, folder, listen(out, known), tell)
     elif email in STEWARDS:
         folder = out / "folders" / who
         say_fingerprint(out, domain.owner(email, home, relay, folder))

@@ -45,6 +45,7 @@ def init(
         email=email, part=part, relay=str(relay.absolute()), folder=str(folder.absolute()) if folder else None
     )
     with settings.open(home) as session:
+        session.mail.introduce()
         settings.save(home)
         print(f"{home} is the home of {email}.")
         print(f"Fingerprint, to read out over the telephone: {session.fingerprint}")
@@ -202,7 +203,7 @@ def revoke(
 ) -> None:
     """Owner: take an approval back, and put the researcher out."""
     with _owner(home) as owner:
-        owner.request(name).revoke(reason, keep_peer=keep_peer)
+        owner.revoke(name, reason, keep_peer=keep_peer)
         print(f"{name} is revoked.")
 
 

@@ -34,7 +34,7 @@ from securefl.domain.frames import HEAD_BYTES, LARGEST_FRAME, Letter, check_leng
 from securefl.domain.identity import Identity
 from securefl.domain.lock import exclusive
 from securefl.domain.log import AuditLog
-from securefl.domain.outbox import Outbox
+from securefl.domain.outbox import FRAME, LAST, Outbox
 from securefl.domain.peers import Peers
 from securefl.domain.quarantine import Quarantine
 from securefl.domain.relay import Carrier, Entry, Relay
@@ -134,13 +134,27 @@ class Mail:
             FrameTooLargeError: the body is longer than 64 MiB; nothing is sent then.
             RelayError: the share is full or gone: the letter is kept, and goes out with the next one.
         """
-        card = self.peers.get(recipient)
         with self._alone():
-            number = self._outbox.next_number(card)
-            frame = seal_frame(self.identity, card, topic, number, self._now(), body, self.log.head())
-            self._outbox.put(card, number, frame)
+            number = self._queue(recipient, topic, body, FRAME)
             if (error := self._outbox.flush().get(recipient)) is not None:
                 raise error
+        return number
+
+    def queue(self, recipient: str, topic: str, body: bytes) -> None:
+        """As ``send``, but it only waits in the outbox, for ``flush`` or the next letter. It needs no share."""
+        with self._alone():
+            self._queue(recipient, topic, body, FRAME)
+
+    def queue_last(self, recipient: str, topic: str, body: bytes) -> None:
+        """As ``queue``, for a letter that goes out although its recipient is removed before it does."""
+        with self._alone():
+            self._queue(recipient, topic, body, LAST)
+
+    def _queue(self, recipient: str, topic: str, body: bytes, ending: str) -> int:
+        card = self.peers.get(recipient)
+        number = self._outbox.next_number(card)
+        frame = seal_frame(self.identity, card, topic, number, self._now(), body, self.log.head())
+        self._outbox.put(card, number, frame, ending)
         return number
 
     def flush(self) -> None:
@@ -202,15 +216,29 @@ class Mail:
     def fetch(self) -> int:
         """Take what is new on the share into the inbox; how many letters.
 
+        A sender whose folder cannot be read keeps no other's letters from coming; it is logged once.
+
         Raises:
-            RelayError: the share is not there, or cannot be read.
+            RelayError: the share is not there, or nobody's folder can be read.
         """
         with self._alone():
             return self._fetch()
 
     def _fetch(self) -> int:
         self.relay.check()
-        return sum(self._fetch_from(card) for card in self.peers.all())
+        came, senders = 0, self.peers.all()
+        failed: dict[str, RelayError] = {}
+        for sender in senders:
+            try:
+                came += self._fetch_from(sender)
+            except RelayError as error:
+                failed[sender.email] = error
+        if failed and len(failed) == len(senders):
+            raise next(iter(failed.values()))  # the share itself, as far as this person can tell
+        for email, error in failed.items():
+            where = f"{email}/to/{self.identity.email}"
+            self.quarantine.put(b"", email, "unreadable-folder", str(error), where)
+        return came
 
     def _fetch_from(self, sender: Card) -> int:
         entries = self.relay.frames(sender.email, self.identity.email)

@@ -9,7 +9,6 @@ Promise: a study is put into this member's folder only with a permit from every 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -25,11 +24,12 @@ from securefl import durable
 from securefl.deploy import check, join, put_study
 from securefl.deploy.plan import ENVIRONMENT, REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
-from securefl.domain.errors import LaunchError, RelayError, UnknownPeerError
+from securefl.domain.errors import ChangedKeyError, LaunchError, RelayError
 from securefl.domain.frames import Letter
+from securefl.domain.launches import Launches
 from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
-from securefl.domain.proposal import Proposal, SignedProposal, write_study
+from securefl.domain.proposal import Proposal, write_study
 from securefl.domain.relay import Carrier
 from securefl.domain.sandbox import clean_environment
 from securefl.domain.session import Clock, Session
@@ -38,7 +38,6 @@ from securefl.permit import EndorsedPermit
 from securefl.run_folder import RunFolder
 
 EVERY = 1.0
-LAUNCH = "launch.json"
 NoticeState = Literal["refused", "ready", "running", "finished", "failed"]
 
 
@@ -50,7 +49,8 @@ class Operator(Session):
         folder: the coordinator's or a party's folder, as ``securefl deploy`` made it.
 
     Raises:
-        ConsortiumError: it is none, or a hospital's.
+        ConsortiumError: it is none.
+        LaunchError: it is a hospital's.
     """
 
     def __init__(
@@ -68,7 +68,9 @@ class Operator(Session):
             raise LaunchError(f"{self.folder} is the folder of a {self.role}: its steward's session runs it.")
         self._member: subprocess.Popen[bytes] | None = None
         self._run: subprocess.Popen[bytes] | None = None
-        self._registered = self._away = False
+        self._registered = False
+        self._launches = Launches(self.home)
+        self._troubles: set[str] = set()
 
     def close(self) -> None:
         """End what the session started."""
@@ -86,27 +88,32 @@ class Operator(Session):
         self.close()
 
     def step(self) -> None:
-        """Keep the processes, take launch orders, watch the run. What goes wrong is logged; the rest goes on."""
+        """Keep the processes, take the mail, watch the run. What goes wrong is logged, once; the rest goes on."""
         with self.alone():
-            self._keep_member()
-            try:
-                for letter in self.mail.each(LaunchOrder.topic):
-                    self._take(letter)
-                self.mail.receive("syft/")  # datasets and the like, which are no operator's matter
-                self._watch()
-                self._away = False
-            except RelayError as error:
-                if not self._away:
-                    self.log.append("securefl", "relay-away", None, str(error))
-                self._away = True
+            troubles: dict[str, str] = {}
+            for part in (self._keep_member, self._take_mail, self._watch):
+                try:
+                    part()
+                except (RelayError, ChangedKeyError) as error:
+                    troubles[str(error)] = "relay-away"
+                except SecureFLError as error:
+                    troubles[str(error)] = "step-failed"
+            for said in sorted(troubles.keys() - self._troubles):
+                self.log.append("securefl", troubles[said], None, said)
+            self._troubles = set(troubles)
 
-    def _take(self, letter: Letter) -> None:
-        try:
-            self._launch(letter.sender, LaunchOrder.from_bytes(letter.body))
-        except RelayError:
-            raise
-        except (SecureFLError, ProtocolError, OSError, ValueError) as error:
-            self.log.append(letter.sender, "launch-refused", None, str(error))
+    def _take_mail(self) -> None:
+        for letter in self.mail.each((LaunchOrder.topic, Notice.topic)):
+            launch = letter.topic == LaunchOrder.topic
+            try:
+                if launch:
+                    self._launch(letter.sender, LaunchOrder.from_bytes(letter.body))
+                else:
+                    self._hear(letter, Notice.from_bytes(letter.body))
+            except (SecureFLError, ProtocolError, OSError, ValueError) as error:
+                action = "launch-refused" if launch else "letter-refused"
+                self.log.append(letter.sender, action, None, str(error))
+        self.mail.receive("syft/")  # datasets and the like, which are no operator's matter
 
     # -------------------------------------------------------------- launching
 
@@ -116,10 +123,10 @@ class Operator(Session):
             if self.email not in proposal.operators:
                 raise LaunchError(f"{proposal.name} does not name {self.email} among its operators.")
             self._check_permits(proposal, order.permits)
-            current = self._current()
-            if current and current["state"] == "running" and current["proposal"] != proposal.digest().hex():
-                raise LaunchError(f"{current['name']} runs here: launch again when it has ended.")
-            study = self.home / "studies" / proposal.digest().hex() / "study"
+            if self._runs_already(proposal):
+                self._tell(proposal, self._at_work, "")
+                return
+            study = self._launches.folder(proposal) / "study"
             durable.private_folder(study.parent)
             # It compares every byte, and that every hospital of the study is among those whose permits were checked.
             write_study(order.files, proposal, study)
@@ -129,9 +136,12 @@ class Operator(Session):
             self._tell(proposal, "refused", str(error))
             raise
         self.log.append(researcher, "launched", proposal.study, "", proposal=proposal.name)
-        durable.write(study.parent / "proposal.cbor", order.proposal.to_bytes())
-        self._keep_permits(study.parent / "permits", order.permits)
-        self._note(proposal, "running")
+        # Only those that were checked: an order may bring more, under any name.
+        hospitals = members.load(self.folder / members.FILE).hospitals
+        self._launches.keep(
+            order.proposal, [p for p in order.permits if p.signed.permit.hospital in hospitals]
+        )
+        self._launches.note(proposal, "running")
         if self.role == COORDINATOR:
             self._start_run(proposal, resume=self._out(proposal).exists())
         else:
@@ -139,7 +149,44 @@ class Operator(Session):
             _end(self._member)
             self._member = None
             self._keep_member()
-            self._tell(proposal, "ready", "")
+            self._tell(proposal, self._at_work, "")
+
+    @property
+    def _at_work(self) -> NoticeState:
+        return "running" if self.role == COORDINATOR else "ready"
+
+    def _runs_already(self, proposal: Proposal) -> bool:
+        """Whether what is to be launched runs here now.
+
+        Raises:
+            LaunchError: another one does, or the run of this one is over.
+        """
+        current = self._launches.current()
+        same, state = current.get("proposal") == proposal.digest().hex(), current.get("state")
+        if state == "running":
+            if not same:
+                raise LaunchError(f"{current['name']} runs here: launch again when it has ended.")
+            return True
+        # One that failed may have ended and not been handed over: then a launch hands it over.
+        if (same and state == "finished") or (self._is_over(proposal) and not same):
+            raise LaunchError(f"The run of {proposal.name} is over: propose the study again for another.")
+        return False
+
+    def _hear(self, letter: Letter, notice: Notice) -> None:
+        """The coordinator's operator tells a party when the run has ended, so that the next can be launched."""
+        current = self._launches.current()
+        if current.get("proposal") != notice.proposal.hex() or letter.number <= current.get("heard", 0):
+            return
+        proposal = self._launches.proposal(current["proposal"])
+        if letter.sender == proposal.coordinator and notice.state in ("finished", "failed"):
+            self._launches.note(proposal, notice.state, heard=letter.number)
+            self.log.append(
+                letter.sender,
+                f"operator-{notice.state}",
+                proposal.study,
+                notice.reason,
+                proposal=proposal.name,
+            )
 
     def _check_permits(self, proposal: Proposal, permits: Sequence[EndorsedPermit]) -> None:
         """Every hospital of this member's own consortium has approved, and its own key says so."""
@@ -158,14 +205,6 @@ class Operator(Session):
                 raise LaunchError(f"The permit of {name} is for another proposal.")
             if not permit.not_before <= now < permit.expires:
                 raise LaunchError(f"The permit of {name} does not hold now: ask its steward for another.")
-
-    def _keep_permits(self, folder: Path, permits: Sequence[EndorsedPermit]) -> None:
-        """Only those that were checked: an order may bring more, under any name."""
-        durable.private_folder(folder)
-        hospitals = members.load(self.folder / members.FILE).hospitals
-        for endorsed in permits:
-            if (name := endorsed.signed.permit.hospital) in hospitals:
-                durable.write(folder / f"{name}.cbor", endorsed.to_bytes())
 
     # -------------------------------------------------------------- processes
 
@@ -197,35 +236,56 @@ class Operator(Session):
         self._tell(proposal, "running", "")
 
     def _watch(self) -> None:
-        current = self._current()
+        current = self._launches.current()
         if self.role != COORDINATOR or not current or current["state"] != "running":
             return
-        signed = self._signed(current["proposal"])
-        if self._run is None:
-            if self._registered:  # this session began while a run was under way
-                self._start_run(signed.proposal, resume=self._out(signed.proposal).exists())
+        proposal = self._launches.proposal(current["proposal"])
+        if self._run is None:  # this session began while a run was under way
+            if self._is_over(proposal):
+                self._hand_over(proposal)
+            elif self._registered:
+                self._start_run(proposal, resume=self._out(proposal).exists())
             return
         if self._run.poll() is None:
             return
         ended, self._run = self._run.returncode, None
         if ended != 0:
             said = (self.home / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
-            self._finish(signed.proposal, "failed", said[0][:500] if said else "It ended without a word.")
+            self._finish(proposal, "failed", said[0][:500] if said else "It ended without a word.")
+        elif not self._is_over(proposal):
+            self._finish(
+                proposal, "failed", "It was stopped before its last round: launch it again to go on."
+            )
+        else:
+            self._hand_over(proposal)
+
+    def _is_over(self, proposal: Proposal) -> bool:
+        """Whether the run has come to its end, closing record and results included."""
+        run = RunFolder(self._out(proposal))
+        return run.receipts.is_dir() and run.closing() is not None and run.summary_file.exists()
+
+    def _hand_over(self, proposal: Proposal) -> None:
+        """Put the finished run into the outbox, for its approver."""
+        try:
+            self._peers.get(proposal.approver)
+            self._add_permits(proposal)
+            for piece in pieces(proposal.digest(), self._out(proposal)):
+                self._mail.queue(proposal.approver, Piece.topic, piece.to_bytes())
+        except EngineError:
+            raise  # this computer's fault: it is tried again
+        except SecureFLError as error:
+            self._finish(proposal, "failed", f"It has ended, and cannot be handed over. {error}")
             return
-        self._add_permits(signed.proposal)
-        for piece in pieces(signed.proposal.digest(), self._out(signed.proposal)):
-            self.mail.send(signed.proposal.approver, Piece.topic, piece.to_bytes())
-        self._finish(signed.proposal, "finished", f"its release is with {signed.proposal.approver}")
+        self._finish(proposal, "finished", f"its release is with {proposal.approver}")
 
     def _add_permits(self, proposal: Proposal) -> None:
         """Put into the finished run what it was launched with, so that whoever has its folder can check that too."""
-        kept = self.home / "studies" / proposal.digest().hex() / "permits"
-        for path in kept.glob("*.cbor"):
-            durable.write(RunFolder(self._out(proposal)).permits / path.name, path.read_bytes())
+        for name, data in self._launches.permits(proposal).items():
+            durable.write(RunFolder(self._out(proposal)).permits / name, data)
 
     def _finish(self, proposal: Proposal, state: NoticeState, reason: str) -> None:
         self.log.append("securefl", f"run-{state}", proposal.study, reason, proposal=proposal.name)
-        self._note(proposal, state)
+        self._launches.note(proposal, state)
         self._tell(proposal, state, reason)
 
     def _start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
@@ -250,30 +310,15 @@ class Operator(Session):
     def _out(self, proposal: Proposal) -> Path:
         return self.folder / "home" / f"run-{proposal.number.hex()}"
 
-    def _current(self) -> dict[str, str]:
-        try:
-            said: dict[str, str] = json.loads((self.home / LAUNCH).read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise LaunchError(f"{self.home / LAUNCH} is damaged: remove it, and launch again.") from error
-        return said
-
-    def _note(self, proposal: Proposal, state: str) -> None:
-        said = {"proposal": proposal.digest().hex(), "name": proposal.name, "state": state}
-        durable.write(self.home / LAUNCH, json.dumps(said).encode())
-
-    def _signed(self, proposal: str) -> SignedProposal:
-        return SignedProposal.from_bytes((self.home / "studies" / proposal / "proposal.cbor").read_bytes())
-
     def _tell(self, proposal: Proposal, state: NoticeState, reason: str) -> None:
         member = plan_folder(self.folder, with_study=False).name
         notice = Notice(
             proposal=proposal.digest(), member=member, state=state, reason=reason, time=int(self.clock())
         )
-        for person in [proposal.researcher, *dict.fromkeys(site.steward for site in proposal.sites)]:
-            with contextlib.suppress(UnknownPeerError):
-                self.mail.send(person, Notice.topic, notice.to_bytes())
+        concerned = [proposal.researcher, *(site.steward for site in proposal.sites), *proposal.operators]
+        for person in dict.fromkeys(concerned):
+            if person != self.email:
+                self.tell(person, Notice.topic, notice.to_bytes())
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:

@@ -23,7 +23,14 @@ from securefl.domain.dataset import (
     check_name,
 )
 from securefl.domain.decisions import Decisions
-from securefl.domain.errors import DomainError, ProposalError, UnknownPeerError
+from securefl.domain.errors import (
+    ChangedKeyError,
+    DecidedError,
+    DomainError,
+    ProposalError,
+    RelayError,
+    UnknownPeerError,
+)
 from securefl.domain.letters import ENDED, Decision, State
 from securefl.domain.node import awaited_round, hospital_name
 from securefl.domain.proposal import Proposal, SignedProposal, Site, members_of, read_job
@@ -150,26 +157,55 @@ class Owner(Session):
     def remove(self, peer: str, reason: str) -> None:
         """Put somebody out, and take back all that was approved for it."""
         with self.alone():
+            self._peers.get(peer)
             for signed in self.decisions.proposals():
                 if signed.proposal.researcher == peer:
-                    self.revoke(signed, reason)
+                    self._take_back(signed, reason)
             super().remove(peer, reason)
+            self.send_waiting()
 
-    def revoke(self, signed: SignedProposal, reason: str) -> bool:
-        """Take the approval of one proposal back; whether there was one that still held."""
+    def revoke(self, name: str, reason: str, *, keep_peer: bool = False) -> None:
+        """Take back what was approved under this name: see ``Request.revoke``. It needs no share and no Syft.
+
+        Raises:
+            DecidedError: there is no approval that could be revoked.
+        """
+        with self.alone():
+            found = [signed for signed in self.decisions.proposals() if signed.proposal.name == name]
+            # A name is a piece of a digest, which a researcher can give to two proposals: then both end.
+            ended = [self._take_back(signed, reason) for signed in found]
+            known = {card.email for card in self.peers}
+            out = set() if keep_peer else {signed.proposal.researcher for signed in found} & known
+            # What a crash has stopped halfway can be finished.
+            if not any(ended) and not (out and all(map(self._is_revoked, found))):
+                states = [decision.state for s in found if (decision := self.decisions.of(s.proposal))]
+                raise DecidedError(
+                    f"{name} is {states[0] if states else 'not decided on'}: there is no approval to revoke."
+                )
+            for researcher in sorted(out):
+                self.remove(researcher, reason)
+            self.send_waiting()
+
+    def _is_revoked(self, signed: SignedProposal) -> bool:
+        decision = self.decisions.of(signed.proposal)
+        return decision is not None and decision.state == "revoked"
+
+    def _take_back(self, signed: SignedProposal, reason: str) -> bool:
+        """End the approval of one proposal here; whether there was one that still held. The telling waits."""
         proposal = signed.proposal
         decision, permit = self.decisions.of(proposal), self.decisions.permit_of(proposal)
         if permit is None or decision is None or decision.state in ENDED:
             return False
         number = permit.permit.number
         revocation = Revocation(permit=number, time=int(self.clock()), reason=reason)
-        # First what stops the hospital, then the telling.
-        SignedRevocation.of(revocation, self.identity.signing).save(self.permit_folder(number))
         self.log.append(
             self.email, "revoked", proposal.study, reason, proposal=proposal.name, researcher=proposal.researcher,
             permit=number.hex(),
         )  # fmt: skip
-        self.decide(signed, proposal.site_of(self.email), "revoked", reason)
+        SignedRevocation.of(revocation, self.identity.signing).save(self.permit_folder(number))
+        told = self._keep(signed, proposal.site_of(self.email), "revoked", reason)
+        with contextlib.suppress(UnknownPeerError):
+            self._mail.queue_last(proposal.researcher, Decision.topic, told.to_bytes())
         return True
 
     def releases(self) -> Listing[Release]:
@@ -255,17 +291,30 @@ class Owner(Session):
         permit: EndorsedPermit | None = None,
     ) -> None:
         """Keep a decision, and tell the researcher. A researcher who was put out is told no more."""
+        decision = self._keep(signed, site, state, reason, permit)
+        self.tell(signed.proposal.researcher, Decision.topic, decision.to_bytes())
+
+    def _keep(
+        self,
+        signed: SignedProposal,
+        site: Site,
+        state: State,
+        reason: str,
+        permit: EndorsedPermit | None = None,
+    ) -> Decision:
         decision = Decision(
             proposal=signed.proposal.digest(), hospital=site.hospital, state=state, reason=reason,
             time=int(self.clock()), permit=permit,
         )  # fmt: skip
         self.decisions.keep(signed, decision)
-        with contextlib.suppress(UnknownPeerError):
-            self.mail.send(signed.proposal.researcher, Decision.topic, decision.to_bytes())
+        return decision
 
     def tell_syft(self, job: Any, action: str, reason: str) -> None:
-        """Let Syft show the decision. It has no other effect: a permit decides what runs."""
-        with self.syft() as client:
+        """Let Syft show the decision. It has no other effect: a permit decides what runs.
+
+        What the share does not take now, Syft tells at its next sync.
+        """
+        with contextlib.suppress(RelayError, ChangedKeyError), self.syft() as client:
             if job.status == "pending":
                 getattr(job, action)(reason)
             client.sync()

@@ -42,18 +42,18 @@ class Peers:
             RevokedError: one of its keys was removed before.
         """
         card.check()
+        self.check(card)
         old = self._read(card.email)
-        if any(key in pinned.gone for pinned in self._all() for key in _keys(card)):
-            raise RevokedError(
-                f"The keys of {card.email} ({card.fingerprint}) were removed here: they stay so, ask for new ones."
-            )
         if old is not None and not old.removed:
-            self.check(card)
             return
         self._write(Pinned(card=card, removed=False, gone=[] if old is None else old.gone))
 
     def check(self, card: Card) -> None:
-        """Raise ChangedKeyError if the card's name is pinned with other keys; an unknown name passes."""
+        """Raise as ``pin`` does if the card could not be pinned; an unknown name passes."""
+        if any(key in pinned.gone for pinned in self._all() for key in _keys(card)):
+            raise RevokedError(
+                f"The keys of {card.email} ({card.fingerprint}) were removed here: they stay so, ask for new ones."
+            )
         old = self._read(card.email)
         if old is not None and not old.removed and old.card != card:
             raise ChangedKeyError(

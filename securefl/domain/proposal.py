@@ -22,6 +22,7 @@ from securefl import consortium as members
 from securefl import durable
 from securefl.consortium import Consortium
 from securefl.domain.errors import ProposalError
+from securefl.domain.readable import check_readable
 from securefl.errors import SecureFLError
 from securefl.study import Study
 
@@ -243,7 +244,7 @@ def check_study(folder: Path, proposal: Proposal) -> Study:
     """The study in a folder, if it is the proposed one, byte for byte.
 
     Raises:
-        ProposalError: it is another, or cannot be read.
+        ProposalError: it is another, or cannot be read: by this program, or by people.
     """
     try:
         study = Study.load(folder)
@@ -260,4 +261,6 @@ def check_study(folder: Path, proposal: Proposal) -> Study:
             f"The study in {folder} is not the one that was proposed as {proposal.name}: somebody changed it, or it "
             "was proposed under another version of securefl."
         )
+    for name, content in study.files.items():
+        check_readable(name, content)
     return study

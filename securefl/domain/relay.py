@@ -73,6 +73,8 @@ class Relay:
         """What lies there as a person's card (nothing at all where a link or a long file does), or None."""
         self.check()
         path = self.folder / checked(email) / CARD
+        if path.parent.is_symlink():
+            return b""
         try:
             return read_plain(path, LONGEST_CARD)
         except (FileNotFoundError, NotADirectoryError):
@@ -97,15 +99,20 @@ class Relay:
         self._write(self._own(sender, "to", checked(recipient)), name, data)
 
     def frames(self, sender: str, recipient: str) -> list[Entry]:
-        """The files that lie there for ``recipient`` from ``sender``, in the order of their names; none if no folder.
+        """The files that lie there for ``recipient`` from ``sender``, in the order of their names.
+
+        None if a folder on the way is not there, or is a link or a file.
 
         Raises:
             RelayError: the share is not there, or cannot be read.
         """
         self.check()
-        folder = self.folder / checked(sender) / "to" / checked(recipient)
-        found = []
+        folder, found = self.folder, []
         try:
+            for part in (checked(sender), "to", checked(recipient)):
+                folder = folder / part
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    return []
             with os.scandir(folder) as files:
                 for file in files:
                     if file.name.startswith("."):

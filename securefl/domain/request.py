@@ -163,12 +163,7 @@ class Request:
         Raises:
             DecidedError: there is no approval that could be revoked.
         """
-        owner = self._owner
-        with owner.alone():
-            if not owner.revoke(self._signed, reason):
-                raise DecidedError(f"{self.name} is {self.state}: there is no approval to revoke.")
-            if not keep_peer:
-                owner.remove(self.proposal.researcher, reason)
+        self._owner.revoke(self.name, reason, keep_peer=keep_peer)
 
     @property
     def log(self) -> str:

@@ -139,8 +139,8 @@ def _privacy(study: Study) -> str:
 def _changes(earlier: Study, study: Study) -> str:
     lines: list[str] = []
     for name in sorted({*earlier.files, *study.files}):
-        before = earlier.files.get(name, b"").decode(errors="replace").splitlines()
-        after = study.files.get(name, b"").decode(errors="replace").splitlines()
+        before = earlier.files.get(name, b"").decode(errors="replace").split("\n")
+        after = study.files.get(name, b"").decode(errors="replace").split("\n")
         lines += difflib.unified_diff(before, after, f"before/{name}", f"now/{name}", lineterm="")
     return "\n".join(lines) or "Nothing: the same bytes."
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from protocols.errors import ProtocolError
 from securefl import durable
 from securefl.consent import Consent
-from securefl.domain.errors import DatasetError, ProposalError, RelayError
+from securefl.domain.errors import ChangedKeyError, DatasetError, ProposalError, RelayError
 from securefl.domain.frames import Letter
 from securefl.domain.letters import Notice, State
 from securefl.domain.node import Progress
@@ -126,7 +126,7 @@ class Serving:
         try:
             yield from self._owner.mail.each((Piece.topic, Notice.topic))
             self._away = False
-        except RelayError as error:
+        except (RelayError, ChangedKeyError) as error:
             if not self._away:
                 self._log("relay-away", None, str(error))
             self._away = True

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from securefl.domain.cards import Card
-from securefl.domain.errors import UnknownPeerError
+from securefl.domain.errors import ChangedKeyError, RelayError, UnknownPeerError
 from securefl.domain.identity import Identity
 from securefl.domain.lock import exclusive
 from securefl.domain.log import AuditLog
-from securefl.domain.mail import Letter, Mail
+from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.relay import Carrier
 
@@ -39,7 +39,7 @@ class Session:
         clock: seconds since 1970.
 
     Raises:
-        DomainError: the home is another person's, or the relay has another card of this name.
+        DomainError: the home is another person's.
     """
 
     owns: ClassVar[bool] = False
@@ -55,9 +55,13 @@ class Session:
         self.email = email
         self.log = AuditLog(self.home, self.identity, clock)
         self._peers = Peers(self.home)
-        self.mail = Mail(self.identity, self._peers, self.relay, self.log, clock)
-        with self.alone():
-            self.mail.introduce()
+        self._mail = Mail(self.identity, self._peers, self.relay, self.log, clock)
+        self._introduced = False
+        # Whoever writes the share must not keep a steward from what needs no mail, such as a revocation.
+        try:
+            self._introduce()
+        except (RelayError, ChangedKeyError) as error:
+            self.log.append("securefl", "not-introduced", None, str(error))
         self._client: SyftRDSClient | None = None
 
     def __enter__(self) -> Self:
@@ -78,6 +82,34 @@ class Session:
     def peers(self) -> list[Card]:
         """Whom this person has accepted."""
         return self._peers.all()
+
+    @property
+    def mail(self) -> Mail:
+        """This person's letters.
+
+        Raises:
+            RelayError: the share is not there, or does not take the own card.
+            ChangedKeyError: another card of this name lies there.
+        """
+        if not self._introduced:
+            self._introduce()
+        return self._mail
+
+    def _introduce(self) -> None:
+        with self.alone():
+            self._mail.introduce()
+        self._introduced = True
+
+    def tell(self, person: str, topic: str, body: bytes) -> None:
+        """Write to somebody. What the share does not take now waits; who is not pinned is told nothing."""
+        with suppress(UnknownPeerError):
+            self._mail.queue(person, topic, body)
+        self.send_waiting()
+
+    def send_waiting(self) -> None:
+        """Bring what waits to the share, as far as that can be done now."""
+        with suppress(RelayError, ChangedKeyError):
+            self.mail.flush()
 
     @property
     def client(self) -> SyftRDSClient:
@@ -131,25 +163,22 @@ class Session:
                     f"The card of {peer} in the shared folder has the fingerprint {card.fingerprint}, not that one: "
                     f"ask {peer} again over the telephone, somebody may have put another card there."
                 )
-            self._peers.pin(card)
             self.log.append(
                 self.email, "peer-accepted", card.digest(), "fingerprint compared", peer=peer,
                 fingerprint=card.fingerprint,
             )  # fmt: skip
+            self._peers.pin(card)
             self._peer_accepted(peer)
 
     def remove(self, peer: str, reason: str) -> None:
         """Put somebody out: nothing that its keys sign is taken any more."""
         with self.alone():
             card = self._peers.get(peer)
-            self._peers.remove(peer)
             self.log.append(self.email, "peer-removed", card.digest(), reason, peer=peer)
+            self._peers.remove(peer)
 
     def _peer_accepted(self, peer: str) -> None:
         """Tell Syft."""
-
-    def _letters(self, *topics: str) -> Sequence[Letter]:
-        return self.mail.receive(topics)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.email}, {self.fingerprint})"

@@ -336,6 +336,54 @@ def test_one_recipients_spoilt_folder_keeps_nothing_from_the_others(world):
     assert _bodies(other) == [b"0", b"1"]
 
 
+@pytest.fixture
+def three(world):
+    """A steward, a researcher, and another who writes to her too."""
+    steward, researcher, other = (world.person(email) for email in (STEWARD, RESEARCHER, OTHER))
+    world.meet(steward, researcher, other)
+    other.mail.send(STEWARD, "a", b"good")
+    return steward, researcher
+
+
+@pytest.mark.parametrize("part", ["", "to", f"to/{STEWARD}"])
+@pytest.mark.parametrize("leads", ["to itself", "elsewhere"])
+def test_a_link_in_place_of_a_senders_folder_stops_nobody_and_is_not_followed(world, three, part, leads):
+    steward, researcher = three
+    researcher.mail.send(STEWARD, "a", b"behind a link")
+    folder = world.relay / RESEARCHER / part
+    folder.rename(world.folder / "moved")
+    folder.symlink_to(folder if leads == "to itself" else world.folder / "moved")
+    assert _bodies(steward) == [b"good"]
+    if part == "":
+        with pytest.raises(CardError):
+            steward.mail.card_of(RESEARCHER)
+    folder.unlink()
+    (world.folder / "moved").rename(folder)
+    assert _bodies(steward) == [b"behind a link"]
+
+
+def test_a_folder_that_cannot_be_read_stops_nobody_and_is_logged_once(world, three, monkeypatch):
+    steward, researcher = three
+    lane, real = str(world.lane(researcher, steward)), os.scandir
+    world.lane(researcher, steward).mkdir(parents=True)
+
+    def refused(path):  # permissions stop no test that runs as root
+        if str(path) == lane:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert _bodies(steward) == [b"good"]
+    assert _bodies(steward) == []
+    assert [e.facts["code"] for e in steward.logged("quarantined")] == ["unreadable-folder"]
+    steward.peers.remove(OTHER)
+    with pytest.raises(RelayError, match="permissions"):  # it may as well be the share
+        steward.mail.receive()
+    monkeypatch.undo()
+    researcher.mail.send(STEWARD, "a", b"readable again")
+    assert _bodies(steward) == [b"readable again"]
+
+
 def test_half_a_file_is_waited_for(world):
     steward, researcher = world.pair()
     researcher.mail.send(STEWARD, "a", b"whole")

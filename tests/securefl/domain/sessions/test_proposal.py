@@ -149,3 +149,16 @@ def test_a_study_that_is_not_text_cannot_travel(study, tmp_path):
 def test_names_differ_by_every_byte(study):
     assert proposal(study).name.startswith("heart-disease-")
     assert proposal(study).name != proposal(study, purpose="to look").name
+
+
+def test_a_study_whose_code_hides_from_its_readers_is_neither_proposed_nor_taken(stage):
+    """The researcher's own session refuses it; whoever signs and sends it all the same is refused at the steward's."""
+    (stage.study / "evil.py").write_bytes(b"# coding: utf-7\n# harmless +AAo-HIDDEN = 'ran'\n")
+    with pytest.raises(ProposalError, match=r"evil\.py declares the encoding utf-7"):
+        stage.propose()
+    study = Study.load(stage.study)
+    signed = SignedProposal.sign(proposal(study), KEY)
+    write_job(stage.root / "code", signed, study.files)
+    with pytest.raises(ProposalError, match=r"evil\.py declares the encoding utf-7"):
+        take_study(stage.root / "code", signed.proposal, stage.root / "taken" / "study")
+    assert not (stage.root / "taken" / "study").exists()

@@ -7,8 +7,18 @@ import shutil
 import pytest
 
 from securefl.consent import Consent
-from securefl.domain.errors import DatasetError, DecidedError, LaunchError, ProposalError, UnknownPeerError
+from securefl.domain.errors import (
+    ChangedKeyError,
+    DatasetError,
+    DecidedError,
+    LaunchError,
+    ProposalError,
+    RelayError,
+    UnknownPeerError,
+)
+from securefl.domain.identity import Identity
 from securefl.domain.log import verify
+from securefl.domain.owner_session import Owner
 from securefl.errors import StudyError
 from tests.securefl.domain.sessions.conftest import CANARY, STUDY
 
@@ -117,6 +127,92 @@ def test_who_removes_a_researcher_takes_back_all_its_approvals(stage):
     assert [stage.states(sent)[0] for sent in (first, second)] == ["revoked", "revoked"]
 
 
+def reopened(stage, name="north"):
+    owner = stage.owners[name]
+    return Owner(owner.email, owner.home, stage.relay, stage.root / "all" / name, stage.clock)
+
+
+def test_a_share_that_takes_no_letter_stops_no_revocation_and_the_word_comes_later(stage):
+    """A file stands where the letters to the researcher go."""
+    sent, other = stage.propose(), stage.propose()
+    north = stage.owners["north"]
+    for proposal in (sent, other):
+        north.request(proposal.name).approve("IRB")
+    lane = stage.relay / north.email / "to" / stage.me.email
+    lane.rename(stage.root / "lane")
+    lane.write_text("no folder")
+    north.revoke(sent.name, "A patient has withdrawn consent.")
+    assert stage.me.email not in {card.email for card in north.peers}
+    assert [stage.actions("north")[-3:]] == [["revoked", "revoked", "peer-removed"]]
+    for proposal in (sent, other):
+        assert "A patient has withdrawn consent." in consent(stage, proposal).refusal()
+    with pytest.raises(DecidedError, match="is revoked: there is no approval to revoke"):
+        north.revoke(sent.name, "twice")
+
+    lane.unlink()
+    (stage.root / "lane").rename(lane)
+    north.requests()
+    assert [stage.states(proposal)[0] for proposal in (sent, other)] == ["revoked", "revoked"]
+
+
+def test_a_revocation_that_a_crash_stopped_halfway_is_finished(stage):
+    sent = stage.propose()
+    north = stage.owners["north"]
+    north.request(sent.name).approve("IRB")
+    north.revoke(sent.name, "withdrawn", keep_peer=True)  # what stands on the disk after such a crash
+    assert stage.me.email in {card.email for card in north.peers}
+    north.revoke(sent.name, "withdrawn")
+    assert stage.me.email not in {card.email for card in north.peers}
+
+
+def forged(stage):
+    """Somebody else's card under the steward's name."""
+    card = Identity.open(stage.root / "forger", "steward@north.example").signed_card
+    (stage.relay / "steward@north.example" / "card.cbor").write_bytes(card)
+
+
+def away(stage):
+    stage.relay.rename(stage.root / "away")
+
+
+@pytest.mark.parametrize("spoil", [away, forged])
+def test_what_needs_no_mail_needs_no_share(stage, spoil):
+    """A session opened while the share is away, or has another card of this name, revokes and removes all the same."""
+    sent, other = stage.propose(), stage.propose()
+    for proposal in (sent, other):
+        stage.owners["north"].request(proposal.name).approve("IRB")
+    spoil(stage)
+    north = reopened(stage)
+    assert stage.actions("north")[-1] == "not-introduced"
+    with pytest.raises((RelayError, ChangedKeyError)):
+        north.requests()
+    north.revoke(sent.name, "withdrawn", keep_peer=True)
+    assert "withdrawn" in consent(stage, sent).refusal()
+    assert consent(stage, other).refusal() is None
+    north.remove(stage.me.email, "left")
+    assert "left" in consent(stage, other).refusal()
+    assert stage.me.email not in {card.email for card in north.peers}
+    verify(north.home, north.identity.signing.public)
+    if spoil is away:
+        (stage.root / "away").rename(stage.relay)
+        north.requests()
+        assert [stage.states(proposal)[0] for proposal in (sent, other)] == ["revoked", "revoked"]
+
+
+def test_what_is_decided_while_the_share_is_away_is_told_later_by_syft_too(stage):
+    sent = stage.propose()
+    north = stage.owners["north"]
+    request = north.request(sent.name)
+    away(stage)
+    request.approve("IRB")
+    assert consent(stage, sent).refusal() is None
+    (stage.root / "away").rename(stage.relay)
+    north.requests()
+    assert stage.states(sent)[0] == "approved"
+    stage.me.datasets()
+    assert "approved" in {job.status for job in stage.me.client.jobs}
+
+
 def test_an_approval_expires_by_the_hospitals_clock(stage):
     sent = stage.propose()
     stage.owners["north"].request(sent.name).approve("IRB", days=1)
@@ -199,11 +295,8 @@ def test_a_simulation_cannot_be_proposed(stage):
 
 
 def test_a_second_session_of_the_same_steward_sees_and_decides_the_same(stage):
-    from securefl.domain.owner_session import Owner
-
     sent = stage.propose()
-    first = stage.owners["north"]
-    second = Owner(first.email, first.home, stage.relay, stage.root / "all" / "north", stage.clock)
+    first, second = stage.owners["north"], reopened(stage)
     second.request(sent.name).approve("from the notebook")
     assert first.request(sent.name).state == "approved"
     with pytest.raises(DecidedError):
