@@ -69,7 +69,7 @@ def _check_own_keys(folder: Path, pinned: Member) -> None:
 
 def _take_in(folder: Path, public: Path | None) -> None:
     # All that can be wrong with the files is found before the first of them is written.
-    plan = plan_folder(folder, public=public)
+    plan = plan_folder(folder, given=public)
     if public is not None:
         consortium = members.load(public / CONSORTIUM_FILE)
         plan.deployment.check(consortium)
