@@ -105,7 +105,7 @@ def plan_folder(folder: Path, with_study: bool = True, given: Path | None = None
     Args:
         folder: as ``securefl deploy`` made it.
         with_study: look at the study; a health check need not.
-        given: take the ``deployment.toml`` and ``consortium.toml`` that stand there instead, before they are the folder's.
+        given: take the ``deployment.toml`` and ``consortium.toml`` of this folder, which are not that folder's yet.
 
     Raises:
         ConsortiumError: one of them is missing or malformed, or they do not fit together.
