@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from protocols.signing import SigningKey
 from securefl import durable
 from securefl.errors import ConsortiumError
 from securefl.study.schema import MemberName, Settings
+from securefl.toml_file import load_toml
 
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 Role = Literal["hospital", "party", "dealer"]
@@ -172,7 +172,11 @@ def create(
         ConsortiumError: bad, doubled or too few names, or something stands there already; nothing is written then.
     """
     dealers = [] if dealer is None else [dealer]
-    _check_names(hospitals, parties, dealers)
+    check_names([*parties, *dealers, *hospitals])
+    if len(parties) < 2 or len(hospitals) < 2:
+        raise ConsortiumError(
+            f"A consortium needs two parties and two hospitals at least, not {len(parties)} and {len(hospitals)}."
+        )
     if (folder / FILE).exists():
         raise ConsortiumError(
             f"{folder} already holds a consortium: choose another folder, or rotate a member's keys."
@@ -187,9 +191,8 @@ def create(
     return consortium
 
 
-def _check_names(hospitals: Sequence[str], parties: Sequence[str], dealers: Sequence[str]) -> None:
-    # Before any key is made: a name becomes a folder.
-    names = [*parties, *dealers, *hospitals]
+def check_names(names: Sequence[str]) -> None:
+    """Raise ConsortiumError unless each can be a member's name, and no two are the same. A name becomes a folder."""
     for name in names:
         try:
             TypeAdapter(MemberName).validate_python(name)
@@ -200,10 +203,6 @@ def _check_names(hospitals: Sequence[str], parties: Sequence[str], dealers: Sequ
             ) from error
     if len(set(names)) != len(names):
         raise ConsortiumError("Two members have the same name: give each its own.")
-    if len(parties) < 2 or len(hospitals) < 2:
-        raise ConsortiumError(
-            f"A consortium needs two parties and two hospitals at least, not {len(parties)} and {len(hospitals)}."
-        )
 
 
 def rotate(folder: Path, name: str) -> Consortium:
@@ -243,18 +242,7 @@ def load_keys(folder: Path, member: Member) -> MemberKeys:
 
 def load(path: Path) -> Consortium:
     """Read ``consortium.toml``."""
-    try:
-        consortium = Consortium.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise ConsortiumError(f"There is no {path}: make one with `securefl consortium new`.") from error
-    except OSError as error:
-        raise ConsortiumError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConsortiumError(f"{path} is not valid TOML: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConsortiumError(f"{path} is malformed at {where}: {first['msg'].lower()}.") from error
+    consortium = load_toml(Consortium, path, "make one with `securefl consortium new`.")
     consortium.check()
     return consortium
 

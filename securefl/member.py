@@ -7,15 +7,14 @@ over the network can name another: a study reaches a member only through its own
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from securefl import durable
-from securefl.errors import ConsortiumError
 from securefl.study.schema import MemberName
+from securefl.toml_file import load_toml
 
 MEMBER_FILE = "member.toml"
 
@@ -68,23 +67,7 @@ class Places(BaseModel):
         Raises:
             ConsortiumError: there is none, or it is malformed.
         """
-        try:
-            places = cls.model_validate(tomllib.loads(file.read_text()))
-        except FileNotFoundError as error:
-            raise ConsortiumError(f"There is no {file}: make one with `securefl deploy init`.") from error
-        except OSError as error:
-            raise ConsortiumError(
-                f"{file} cannot be read: {(error.strerror or 'unknown').lower()}."
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConsortiumError(f"{file} is not valid TOML: {error}.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ").lower()
-            raise ConsortiumError(
-                f"{file} is malformed{' at ' + where if where else ''}: {message}."
-            ) from error
+        places = load_toml(cls, file, "make one with `securefl deploy init`.")
         folder = file.absolute().parent
         paths = {
             name: folder / value for name, value in places.model_dump().items() if isinstance(value, Path)

@@ -39,6 +39,14 @@ def public_of(secret: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
+def check_public(public: bytes) -> None:
+    """Raise EncodingError unless these bytes are a public key with which a secret can be agreed on.
+
+    Whether a point is of small order shows in any exchange with it.
+    """
+    _agree(new_secret(), public, ["trial"])
+
+
 def _agree(secret: bytes, peer: bytes, info: Sequence[object]) -> bytes:
     try:
         shared = X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(peer))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from protocols.errors import EncodingError
-from protocols.pairwise.keys import KEY_BYTES, SEALED_BYTES, mask_seed, public_of
+from protocols.pairwise.keys import KEY_BYTES, SEALED_BYTES, check_public, mask_seed, public_of
 from protocols.pairwise.masking import add_own, add_pair, commit_own
 from protocols.pairwise.messages import (
     Agreement,
@@ -50,12 +50,22 @@ class Server:
         self._revealed: dict[str, Revealed] = {}
 
     def advertised(self, message: SignedKeys) -> str:
-        """A client's keys; its name is returned."""
+        """A client's keys; its name is returned.
+
+        Raises:
+            StepError, EncodingError: they are none that every other client would take. One client's keys that some
+                refuse would end the exchange for those, and so for all.
+        """
         keys = message.keys
         if self._roster is not None or keys.name in self._keys:
             raise StepError("These keys come twice, or too late.")
         if keys.terms != self.terms.digest() or {len(keys.c_public), len(keys.s_public)} != {KEY_BYTES}:
             raise StepError("These keys belong to another exchange, or are none.")
+        others = {key for m in self._keys.values() for key in (m.keys.c_public, m.keys.s_public)}
+        if keys.c_public == keys.s_public or {keys.c_public, keys.s_public} & others:
+            raise StepError("Two of the public keys are the same.")
+        for public in (keys.c_public, keys.s_public):
+            check_public(public)
         self._keys[keys.name] = message
         return keys.name
 

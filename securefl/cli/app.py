@@ -11,7 +11,7 @@ import typer
 
 from protocols.errors import ProtocolError
 from securefl.cli import attack, audit, consortium, deploy, domain, serve, study, verify
-from securefl.errors import SecureFLError
+from securefl.errors import EngineError, SecureFLError
 
 app = typer.Typer(
     name="securefl",
@@ -80,6 +80,18 @@ def run(
     """Run a study: train, compare, report. On this computer, unless another engine is named."""
     from rich.console import Console
 
+    given = {"--workers": workers, "--base-port": base_port, "--connection": connection}
+    for option in {
+        "local": ["--connection"],
+        "ray": ["--connection"],
+        "flower": ["--workers", "--base-port"],
+    }[engine]:
+        if given[option] is not None:
+            raise EngineError(
+                f"{option} says nothing to --engine {engine}: leave it out, or choose another engine."
+            )
+    again = f"securefl run {study_path} --out {out}{f' --engine {engine}' if engine != 'local' else ''}"
+    again += f"{f' --connection {connection}' if connection else ''} --resume"
     if engine == "flower":
         # Before torch is loaded: what keeps the run from being handed over is said at once.
         from securefl.flower.submit import run_over_flower
@@ -94,7 +106,7 @@ def run(
             Console().print(summary_table(running.load_result(out).summary))
             print(f"Report: {_relative(out.absolute() / 'report.html')}")
         else:
-            print(f"Stopped; go on with: securefl run {study_path} --out {out} --engine flower --resume")
+            print(f"Stopped; go on with: {again}")
         return
     if engine == "ray":
         from securefl.flower.simulation import simulate
@@ -103,6 +115,7 @@ def run(
             study_path,
             out,
             actors=workers,
+            base_port=base_port,
             resume=resume,
             overwrite=overwrite,
             progress=not quiet,
@@ -120,9 +133,7 @@ def run(
             insecure_unchecked=insecure_unchecked,
         )
     if not result.finished:
-        print(
-            f"Stopped after {len(result.history)} rounds; go on with: securefl run {study_path} --out {out} --resume"
-        )
+        print(f"Stopped after {len(result.history)} rounds; go on with: {again}")
         return
     Console().print(summary_table(result.summary))
     print(f"Report: {_relative(result.path / 'report.html')}")

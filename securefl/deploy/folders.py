@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from protocols.certificates import check_party_certificate
 from protocols.errors import ProtocolError
@@ -36,12 +36,11 @@ from securefl.deploy.settings import (
     RESERVED,
     Card,
     Deployment,
-    first_complaint,
     host_of,
 )
 from securefl.errors import ConsortiumError
 from securefl.member import MEMBER_FILE, Places
-from securefl.study.schema import MemberName
+from securefl.toml_file import first_complaint
 
 CA_KEY = "ca.key"
 
@@ -210,21 +209,13 @@ def _publish(made: Path, cards: Sequence[Card], consortium: Consortium, deployme
 
 
 def _check_names(names: Sequence[str]) -> None:
+    members.check_names(names)
     for name in names:
-        try:
-            TypeAdapter(MemberName).validate_python(name)
-        except ValidationError as error:
-            raise ConsortiumError(
-                f"{name!r} cannot be a member's name: use at most 32 lower case letters, digits and hyphens, a letter "
-                "first."
-            ) from error
         if name in RESERVED or name.endswith("-"):
             raise ConsortiumError(
                 f"{name!r} cannot be a member's name here: {', '.join(RESERVED)} are other folders, and a container's "
                 "name ends with a letter or digit."
             )
-    if len(set(names)) != len(names):
-        raise ConsortiumError("Two members have the same name: give each its own.")
 
 
 def _deployment(superlink: str, mesh: Mapping[str, str], image: str | None, local_port: int) -> Deployment:

@@ -17,7 +17,7 @@ from securefl.consortium import Member
 from securefl.deploy import authority
 from securefl.deploy.plan import SUPERNODES, plan_folder
 from securefl.deploy.render import render
-from securefl.deploy.settings import CA_FILE, CARD_FILE, CONSORTIUM_FILE, DEPLOYMENT_FILE, Card, Deployment
+from securefl.deploy.settings import CA_FILE, CARD_FILE, CONSORTIUM_FILE, DEPLOYMENT_FILE, Card
 from securefl.errors import ConsortiumError, StudyError
 from securefl.study import Study
 
@@ -35,6 +35,7 @@ def join(folder: Path, public: Path | None = None) -> Member | None:
     Raises:
         ConsortiumError: the consortium pins other keys for this member, or a file is missing or malformed; nothing
             is changed then.
+        StudyError: the study in the folder cannot be one of this consortium; nothing is changed then.
     """
     if not (folder / CARD_FILE).exists() and (folder / SUPERNODES).is_dir():
         _take_in(folder, public)
@@ -67,19 +68,19 @@ def _check_own_keys(folder: Path, pinned: Member) -> None:
 
 
 def _take_in(folder: Path, public: Path | None) -> None:
+    # All that can be wrong with the files is found before the first of them is written.
+    plan = plan_folder(folder, given=public)
     if public is not None:
         consortium = members.load(public / CONSORTIUM_FILE)
-        deployment = Deployment.load(public / DEPLOYMENT_FILE)
-        deployment.check(consortium)
+        plan.deployment.check(consortium)
         try:
             roots = (public / CA_FILE).read_bytes()
         except OSError as error:
             raise ConsortiumError(f"{public / CA_FILE} cannot be read: ask for it again.") from error
         authority.certificates(roots)
         members.save(consortium, folder / CONSORTIUM_FILE)
-        deployment.save(folder / DEPLOYMENT_FILE)
+        plan.deployment.save(folder / DEPLOYMENT_FILE)
         durable.write(folder / CA_FILE, roots, mode=0o644)
-    plan = plan_folder(folder)
     # The run folder holds the socket; study and data are there so that a container can be given them.
     for name in ("run", *plan.folders, *(["study"] if plan.role != "dealer" else [])):
         durable.private_folder(folder / name)

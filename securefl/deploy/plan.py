@@ -99,22 +99,23 @@ class Plan:
         return list(dict.fromkeys(path for process in self.processes for path in process.secrets))
 
 
-def plan_folder(folder: Path, with_study: bool = True) -> Plan:
+def plan_folder(folder: Path, with_study: bool = True, given: Path | None = None) -> Plan:
     """The plan of a member's or the coordinator's folder, from its card, ``deployment.toml`` and ``consortium.toml``.
 
     Args:
         folder: as ``securefl deploy`` made it.
         with_study: look at the study; a health check need not.
+        given: take the ``deployment.toml`` and ``consortium.toml`` of this folder, which are not that folder's yet.
 
     Raises:
         ConsortiumError: one of them is missing or malformed, or they do not fit together.
         StudyError: the study in the folder is malformed.
     """
-    deployment = Deployment.load(folder / DEPLOYMENT_FILE)
+    deployment = Deployment.load((given or folder) / DEPLOYMENT_FILE)
     if not (folder / CARD_FILE).exists() and (folder / SUPERNODES).is_dir():
         return _coordinator(folder, deployment, with_study)
     card = Card.load(folder / CARD_FILE)
-    consortium = members.load(folder / CONSORTIUM_FILE)
+    consortium = members.load((given or folder) / CONSORTIUM_FILE)
     deployment.check(consortium)
     name, role = card.member.name, card.member.role
     unchecked = role != "dealer" and Places.load(folder / MEMBER_FILE).insecure_unchecked

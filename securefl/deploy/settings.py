@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,12 +15,13 @@ from typing import Annotated, Any, TypeVar
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from securefl import durable
 from securefl.consortium import ON_THE_MESH, Consortium, Member
 from securefl.errors import ConsortiumError
 from securefl.study.schema import MemberName, Settings
+from securefl.toml_file import load_toml
 
 CARD_FILE, DEPLOYMENT_FILE, CONSORTIUM_FILE, CA_FILE = (
     "card.toml",
@@ -166,23 +166,4 @@ def check_supernode_key(line: str) -> None:
 
 
 def _load(kind: type[S], path: Path) -> S:
-    try:
-        return kind.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise ConsortiumError(
-            f"There is no {path}: is {path.parent} a folder of `securefl deploy`?"
-        ) from error
-    except OSError as error:
-        raise ConsortiumError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConsortiumError(f"{path} is not valid TOML: {error}.") from error
-    except ValidationError as error:
-        raise ConsortiumError(f"{path} is malformed: {first_complaint(error)}.") from error
-
-
-def first_complaint(error: ValidationError) -> str:
-    """What is wrong with the first bad value, for a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}" if where else message
+    return load_toml(kind, path, f"is {path.parent} a folder of `securefl deploy`?")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocols.dealer import Dealer
-from protocols.errors import ProtocolError
-from protocols.mesh import GrpcMesh
 from securefl import consortium as members
 from securefl.engines.link import LinkServer, Reply
+from securefl.engines.mesh_end import mesh_end
 from securefl.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,17 @@ def serve_dealer(name: str, places: DealerPlaces) -> LinkServer:
     if member is None or member.name != name:
         other = "it has none" if member is None else f"its dealer is {member.name}"
         raise EngineError(f"{name} is not the dealer of this consortium: {other}.")
-    mesh = _mesh(consortium, member, members.load_keys(places.keys, member), places)
+    keys, certificates = members.load_keys(places.keys, member), consortium.certificates
+    mesh = mesh_end(
+        name,
+        len(certificates) - 1,
+        consortium,
+        certificates,
+        keys,
+        places.listen,
+        places.peers,
+        DEADLINE_SECONDS,
+    )
     dealer = Dealer(mesh)
     server = LinkServer(places.socket, lambda _target, _message: Reply([]))
 
@@ -65,23 +74,3 @@ def serve_dealer(name: str, places: DealerPlaces) -> LinkServer:
     threading.Thread(target=serve, name="dealer", daemon=True).start()
     log.info("%s deals on mesh port %d", name, mesh.port)
     return server
-
-
-def _mesh(
-    consortium: members.Consortium, member: members.Member, keys: members.MemberKeys, places: DealerPlaces
-) -> GrpcMesh:
-    certificates = consortium.certificates
-    host, _, port = places.listen.rpartition(":")
-    if not port.isdigit() or len(places.peers) != len(certificates) or keys.tls is None:
-        raise EngineError(
-            "A dealer needs host:port to listen on, and one host:port for every party and itself, itself last."
-        )
-    try:
-        mesh = GrpcMesh(
-            len(certificates) - 1, consortium.id, certificates, keys.tls,
-            host=host, port=int(port), deadline=DEADLINE_SECONDS,
-        )  # fmt: skip
-        mesh.set_addresses(places.peers)
-    except ProtocolError as error:
-        raise EngineError(f"{member.name} cannot listen on {places.listen}. {error}") from error
-    return mesh

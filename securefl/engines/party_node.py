@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocols.errors import ProtocolError
-from protocols.mesh import GrpcMesh
 from protocols.prg import RingVector
 from securefl import consortium as members
 from securefl.engines import exhibits
 from securefl.engines.link import LinkServer, Reply
+from securefl.engines.mesh_end import mesh_end
 from securefl.errors import EngineError
 from securefl.roles.committee_runner import CommitteeRunner, Exhibit
 from securefl.roles.effects import AddShares
@@ -69,7 +68,11 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
         )
     keys = members.load_keys(places.keys, member)
     dealer = terms.checks_norms
-    mesh = _mesh(name, consortium, keys, places, terms.party_seconds, dealer)
+    certificates = consortium.certificates if dealer else consortium.certificates[: len(terms.parties)]
+    rank = list(terms.parties).index(name)
+    mesh = mesh_end(
+        name, rank, consortium, certificates, keys, places.listen, places.peers, terms.party_seconds
+    )
     store, ledger = Store(home_of(places.home, terms.study)), Store(places.ledger)
     exhibit = _exhibit(name, places.exhibits) if terms.exhibits else None
     runner = CommitteeRunner(name, list(terms.parties), mesh, store, dealer, exhibit)
@@ -90,33 +93,6 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
     threading.Thread(target=_warm_up, daemon=True).start()
     log.info("%s serves on %s, mesh port %d", name, places.socket, mesh.port)
     return server
-
-
-def _mesh(
-    name: str,
-    consortium: members.Consortium,
-    keys: members.MemberKeys,
-    places: PartyPlaces,
-    seconds: float,
-    dealer: bool,
-) -> GrpcMesh:
-    parties = consortium.parties
-    certificates = consortium.certificates if dealer else consortium.certificates[: len(parties)]
-    host, _, port = places.listen.rpartition(":")
-    if not port.isdigit() or len(places.peers) != len(certificates) or keys.tls is None:
-        raise EngineError(
-            "A party needs host:port to listen on, and one host:port for every party of the committee"
-            f"{' and for the dealer' if dealer else ''}."
-        )
-    try:
-        mesh = GrpcMesh(
-            list(parties).index(name), consortium.id, certificates, keys.tls,
-            host=host, port=int(port), deadline=seconds,
-        )  # fmt: skip
-        mesh.set_addresses(places.peers)
-    except ProtocolError as error:
-        raise EngineError(f"{name} cannot listen on {places.listen}. {error}") from error
-    return mesh
 
 
 def _warm_up() -> None:

@@ -25,13 +25,16 @@ BYTES_OF_STORE = 256 << 20
 """Of Ray's object store; a message is in it only on its way."""
 
 
-def simulate(study_path: Path, out: Path, *, actors: int | None = None, **options: Any) -> running.Result:
+def simulate(
+    study_path: Path, out: Path, *, actors: int | None = None, base_port: int | None = None, **options: Any
+) -> running.Result:
     """Run a simulation's hospitals in Ray's actors.
 
     Args:
         study_path: a study with ``[simulation]``.
         out: as ``securefl.running.run``, as are the ``options``.
         actors: processes for the hospitals (default: one a processor). The model does not depend on it.
+        base_port: first port of the parties' mesh (default: free ones are found).
 
     Raises:
         EngineError: Ray is not installed, does not start, or its processes were ended.
@@ -58,9 +61,11 @@ def simulate(study_path: Path, out: Path, *, actors: int | None = None, **option
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        kind = running.EngineKind("ray", lambda run, s, c: SimulatedEngine(grid, run, s, c, broken))
+        kind = running.EngineKind(
+            "ray", lambda run, s, c: SimulatedEngine(grid, run, s, c, broken, base_port)
+        )
         try:
-            results.append(running.run(study, out, engine=kind, **options))
+            results.append(running.run(study, out, engine=kind, base_port=base_port, **options))
         except BaseException as error:
             failures.append(error)
 

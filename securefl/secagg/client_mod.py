@@ -1,8 +1,9 @@
 """The ClientApp's mod: the reply of a train or evaluate function leaves the client only masked.
 
-It stands first in ``ClientApp(mods=[...])``, outside of all mods that look at the reply. It fails closed: a message to
-train or evaluate that is not a step of the protocol is answered with an error, and what the function replies beside
-its arrays and metrics is dropped.
+It stands first in ``ClientApp(mods=[...])``, outside of all mods that look at the reply. It fails closed: a message
+other than ``query`` and ``system`` that is not a step of the protocol is answered with an error (so are the types of
+Flower's older API, of which one asks for the parameters), and what the function replies beside its arrays and metrics
+is dropped.
 
 What it remembers between two messages lies in the context's state. Flower keeps that at the client (in the
 SuperNode's memory, or in a simulation's process) and does not send it to the SuperLink. It is erased with the last
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
@@ -38,6 +40,8 @@ from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
 from securefl.secagg.vector import pack
 
 STATE = "securefl.secagg"
+PASSED = ("query", "system")
+"""Types of Flower's messages whose replies are not the model's and pass as they are."""
 NAME, KEY_FILE = "secagg-name", "secagg-key"
 """Of the node's configuration, for pinned keys: ``flower-supernode --node-config 'secagg-name="oslo" ...'``."""
 
@@ -52,19 +56,39 @@ class SecureMod:
             nothing, and the node's configuration names this client (``secagg-name``) and the file of its private key
             (``secagg-key``: 32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the
             server is believed about the keys.
+        weight, bound, max_weight: as in the server's ``SecureAggregation`` (the first is its strategy's
+            ``weighted_by_key``); what is given here is the only value that this client accepts. With pinned keys all
+            three must be: a server that chose them could learn a client's own numbers from what it refuses.
+
+    Raises:
+        SecAggError: keys are pinned, and one of the three is missing.
     """
 
     def __init__(
-        self, *, minimum: int = 3, corrupted: int = 0, pinned: Mapping[str, bytes] | None = None
+        self,
+        *,
+        minimum: int = 3,
+        corrupted: int = 0,
+        pinned: Mapping[str, bytes] | None = None,
+        weight: str | None = None,
+        bound: float | None = None,
+        max_weight: float | None = None,
     ) -> None:
         self._policy = Policy(
             minimum=minimum, corrupted=corrupted, pinned=dict(pinned) if pinned is not None else None
         )
+        self._own = {"weight": weight, "bound": bound, "max_weight": max_weight}
+        missing = [name for name, value in self._own.items() if value is None]
+        if pinned is not None and missing:
+            raise SecAggError(
+                f"With pinned keys a client sets its own {', '.join(missing)}: give SecureMod what the server's "
+                "SecureAggregation has."
+            )
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer a message of Flower's; see ``flwr.clientapp.typing.Mod``."""
         purpose = message.metadata.message_type
-        if purpose.partition(".")[0] not in (TRAIN, EVALUATE):
+        if purpose_of(purpose) in PASSED:
             return call_next(message, context)
         try:
             return Message(self._answer(message, context, call_next), reply_to=message)
@@ -73,8 +97,8 @@ class SecureMod:
 
     def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> RecordDict:
         purpose = message.metadata.message_type
-        if not purpose.replace(".", "_").isidentifier():
-            raise StepError("This message has a type that is none of Flower's.")
+        if purpose_of(purpose) not in (TRAIN, EVALUATE) or not purpose.replace(".", "_").isidentifier():
+            raise StepError("This client answers train, evaluate and query messages only.")
         if mail.RECORD not in message.content:
             raise StepError(
                 f"This client answers {purpose} under secure aggregation only: wrap the strategy in SecureAggregation."
@@ -102,15 +126,19 @@ class SecureMod:
                 )
         if self._policy.pinned is not None:
             # The context alone would not do: two messages that a hostile server sends at once find the same one.
-            place = _key_file(context).parent / f".secagg-{context.run_id}-{purpose}"
-            claim(place, client.memory.exchange, mail.STEPS.index(step))
+            # Clients whose keys lie in one folder have a note each.
+            note = f".secagg-{context.run_id}-{purpose}-{quote(client.name, safe='')}"
+            claim(_key_file(context).parent / note, client.memory.exchange, mail.STEPS.index(step))
         context.state[_state(purpose)] = ConfigRecord({"memory": client.memory.to_bytes()})
         return RecordDict({mail.RECORD: mail.packed(step, *answer)})
 
     def _checked(self, terms: Terms, context: Context, purpose: str) -> Terms:
         if terms.run != str(context.run_id) or terms.purpose != purpose:
             raise StepError("The terms belong to another run, or to another kind of message.")
-        Plan.from_bytes(terms.details).encoding(terms.width)
+        plan = Plan.from_bytes(terms.details)
+        if any(own not in (None, getattr(plan, name)) for name, own in self._own.items()):
+            raise StepError("The terms have another weight or another bound than this client's.")
+        plan.encoding(terms.width)
         return terms
 
     def _masked(

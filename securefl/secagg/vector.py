@@ -1,11 +1,14 @@
 """A reply's arrays and metrics as one vector, and a sum of such vectors as one averaged reply.
 
-Only the layout (names, shapes, types) travels in the open: it depends on the model, not on the records.
+Only the layout travels in the open: names, shapes and types of arrays, names of metrics, and how long a metric is that
+is a list. It depends on the app and not on the records, unless the app makes it so: a list with an entry for each of
+its patients or classes says how many there are.
 """
 
 from __future__ import annotations
 
 import math
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,10 @@ from protocols.canonical import Record
 from securefl.secagg.plan import EVALUATE, Plan, SecAggError
 
 MAX_ENTRIES = 2**32
+NOT_AS_AGREED = "The reply of the ClientApp cannot be added: its own log says why."
+"""Of every refusal in ``pack``, since it goes to the server: which check failed would tell something of the values."""
+
+_log = getLogger("flwr")
 
 
 class ArrayPlace(Record):
@@ -72,8 +79,16 @@ def pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray
 
     Raises:
         SecAggError: not one record of arrays (none when evaluating) and one of metrics, no usable weight, or an entry
-            that is not a number or beyond the bound. No value is in the message: it goes to the server.
+            that is not a number or beyond the bound. The message is the same for all; which it was, the log says.
     """
+    try:
+        return _pack(content, plan, purpose)
+    except SecAggError as error:
+        _log.error("Secure aggregation: %s", error)
+        raise SecAggError(NOT_AS_AGREED) from error
+
+
+def _pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray[np.float64]]:
     wanted = 0 if purpose == EVALUATE else 1
     if len(content.array_records) != wanted or len(content.metric_records) != 1:
         raise SecAggError(

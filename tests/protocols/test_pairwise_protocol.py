@@ -516,6 +516,36 @@ def test_the_server_refuses_keys_that_come_twice_late_or_from_elsewhere():
         exchange.server.advertised(with_key(keys, name="late"))
 
 
+ORDER_EIGHT = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
+"""The x-coordinate of a point of order 8 on Curve25519: whoever agrees with it on a secret gets zeros."""
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda keys, first: {"c_public": bytes(32)},
+        lambda keys, first: {"s_public": (1).to_bytes(32, "little")},
+        lambda keys, first: {"s_public": ORDER_EIGHT},
+        lambda keys, first: {"c_public": keys.s_public},
+        lambda keys, first: {"c_public": first.c_public},
+        lambda keys, first: {"s_public": first.c_public},
+    ],
+)
+def test_a_client_with_a_bad_key_leaves_and_the_others_have_their_sum(bad):
+    exchange = Exchange()
+    messages = {name: exchange.parties[name].advertise(exchange.terms) for name in exchange.names}
+    first = messages["client-0"].keys
+    assert exchange.server.advertised(messages["client-0"]) == "client-0"
+    with pytest.raises(ProtocolError, match=r"are the same|not a public key"):
+        exchange.server.advertised(with_key(messages["client-3"], **bad(messages["client-3"].keys, first)))
+    for name in ("client-1", "client-2"):
+        exchange.server.advertised(messages[name])
+    exchange.here = exchange.names[:3]
+    exchange.to_keys = lambda: exchange
+    exchange.roster = over_the_wire(exchange.server.roster())
+    assert exchange.to_total().tolist() == exchange.plain(exchange.names[:3])
+
+
 def test_the_server_refuses_parcels_that_are_not_one_for_each():
     exchange = Exchange().to_keys()
     parcels = exchange.parties["client-0"].share(exchange.roster)

@@ -326,6 +326,39 @@ def test_rotated_keys_are_joined(made):
     assert changed.epoch == before.epoch + 1
 
 
+@pytest.mark.parametrize("name", ["oslo", "uni", "coordinator"])
+@pytest.mark.parametrize("fault", ["study", "member.toml", "ca.pem", "not a certificate", "address"])
+def test_what_cannot_be_joined_changes_nothing(made, name, fault):
+    members.save(members.rotate(made / "registry", "registry"), made / PUBLIC / "consortium.toml")
+    match fault:
+        case "study":
+            (made / name / "study").mkdir(exist_ok=True)
+            (made / name / "study" / "study.toml").write_text("name = ")
+        case "member.toml":
+            missing = (
+                made / PUBLIC / "deployment.toml" if name == "coordinator" else made / name / "member.toml"
+            )
+            missing.unlink()
+        case "ca.pem":
+            (made / PUBLIC / "ca.pem").unlink()
+        case "not a certificate":
+            (made / PUBLIC / "ca.pem").write_text("none")
+        case "address":
+            if name == "coordinator":
+                (made / PUBLIC / "deployment.toml").write_text("none")
+            else:
+                text = (made / PUBLIC / "deployment.toml").read_text()
+                (made / PUBLIC / "deployment.toml").write_text(text.replace("standards =", "nobody ="))
+    before = tree(made / name)
+    with pytest.raises(SecureFLError):
+        deploy.join(made / name, made / PUBLIC)
+    assert tree(made / name) == before
+
+
+def tree(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def test_join_without_files_writes_the_scripts_again(made, pristine):
     for name in FOLDERS:
         (made / name / "start.sh").write_text("older")

@@ -136,7 +136,7 @@ def test_a_consortium_without_a_dealer_has_none_to_serve(tmp_path):
 
 
 def test_a_wrong_place_is_refused(home, tmp_path):
-    with pytest.raises(EngineError, match="itself last"):
+    with pytest.raises(EngineError, match="of 3 peers, its own among them"):
         serve_dealer("dora", places_of(home, [20001, 20002]))
     places = places_of(home, [20001, 20002, 20003])
     other_keys = DealerPlaces(**{**vars(places), "keys": home / "keys" / "anna"})

@@ -7,14 +7,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 from securefl import consortium as members
 from securefl import running
 from securefl.cli.app import app
-from securefl.errors import RunError, StudyError
+from securefl.errors import EngineError, RunError, StudyError
+from securefl.flower import simulation as simulations
 from securefl.flower.simulation import simulate
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study
@@ -74,6 +77,46 @@ def test_an_unknown_engine_is_a_usage_error(simulation: Path, tmp_path: Path) ->
     result = CliRunner().invoke(app, ["run", str(simulation), "--out", out, "--engine", "carrier-pigeon"])
     assert result.exit_code == 2
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "option", "value"),
+    [
+        ("local", "--connection", "consortium"),
+        ("ray", "--connection", "consortium"),
+        ("flower", "--workers", "2"),
+        ("flower", "--base-port", "21000"),
+    ],
+)
+def test_an_option_that_says_nothing_to_the_engine_is_refused(
+    simulation: Path, tmp_path: Path, engine: str, option: str, value: str
+) -> None:
+    out = str(tmp_path / "out")
+    command = ["run", str(simulation), "--out", out, "--engine", engine, option, value]
+    with pytest.raises(EngineError, match=f"{option} says nothing to --engine {engine}"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "module"), [("local", running), ("ray", simulations)], ids=["local", "ray"]
+)
+def test_a_stopped_run_says_how_it_goes_on(
+    simulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, module: ModuleType
+) -> None:
+    given: dict[str, object] = {}
+
+    def stopped(study: Path, out: Path, **options: object) -> running.Result:
+        given.update(options)
+        return running.Result(out, False, [], {}, nn.Identity())
+
+    monkeypatch.setattr(module, "run" if engine == "local" else "simulate", stopped)
+    out = tmp_path / "out"
+    command = ["run", str(simulation), "--out", str(out), "--engine", engine, "--base-port", "21000"]
+    said = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    named = "" if engine == "local" else f" --engine {engine}"
+    assert f"go on with: securefl run {simulation} --out {out}{named} --resume\n" in said
+    assert given["base_port"] == 21000
 
 
 @pytest.mark.slow

@@ -70,6 +70,26 @@ def test_a_message_that_is_no_step_gets_no_reply_of_the_app(simple_app, kind):
     assert "metrics" in ask(simple_app(), context(), plain)
 
 
+@pytest.mark.parametrize("kind", ["get_parameters", "get_properties", "reconnect"])
+def test_only_queries_pass_by(simple_app, kind):
+    """Flower's older API has types of its own; one of them asks for the parameters."""
+    called = []
+    reply = mod(plain(kind), context(), lambda sent, place: called.append(sent) or sent)
+    assert reply.error.reason == "This client answers train, evaluate and query messages only."
+    assert not called
+
+
+@pytest.mark.parametrize("kind", ["query", "query.mine", "system"])
+def test_control_queries_pass_by(kind):
+    assert mod(plain(kind), context(), lambda sent, place: sent) is not None
+
+
+def plain(kind):
+    sent = Message(RecordDict(), 100, "query")
+    sent.metadata.message_type = kind
+    return sent
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

@@ -12,6 +12,7 @@ from protocols.errors import EncodingError
 from protocols.signing import SigningKey
 from securefl.secagg import SecAggError, SecureAggregation, SecureMod, mod
 from securefl.secagg.strategy import SecureGrid
+from securefl.secagg.vector import NOT_AS_AGREED
 
 
 def initial():
@@ -223,7 +224,7 @@ def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
     run(grid, SecureAggregation(FedAvg()))
     reasons = [message.error.reason for message in grid.seen if message.has_error()]
     assert len(reasons) == 3
-    assert all("beyond the agreed bound" in reason and "1234" not in reason for reason in reasons)
+    assert set(reasons) == {NOT_AS_AGREED}
 
 
 def test_what_a_reply_holds_beside_arrays_and_metrics_is_dropped(loop_grid, simple_app):
@@ -284,6 +285,9 @@ def test_bounds_that_do_not_fit_are_refused(options):
 
 # -- pinned keys ------------------------------------------------------------------------------------------------------
 
+OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20}
+"""What a client with pinned keys sets itself: here the defaults of ``SecureAggregation``."""
+
 
 @pytest.fixture
 def pinned(tmp_path):
@@ -302,7 +306,7 @@ def pinned(tmp_path):
 
 def test_with_pinned_keys_the_average_is_the_same(loop_grid, simple_app, values, pinned):
     publics, config = pinned
-    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
     result = run(grid, SecureAggregation(FedAvg(), signed=True), 2)
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
@@ -311,7 +315,7 @@ def test_with_pinned_keys_a_client_that_does_not_agree_is_still_in_the_sum(
     loop_grid, simple_app, values, pinned
 ):
     publics, config = pinned
-    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
     grid.hook = lambda message, node: None if node == 101 and at_step(message, "agree") else message
     result = run(grid, SecureAggregation(FedAvg(), signed=True))
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
@@ -319,8 +323,46 @@ def test_with_pinned_keys_a_client_that_does_not_agree_is_still_in_the_sum(
 
 def test_with_pinned_keys_an_unsigned_server_gets_nothing(loop_grid, simple_app, pinned):
     publics, config = pinned
-    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, config)
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
     assert not run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
+
+
+@pytest.mark.parametrize("options", [{"max_weight": 50.0}, {"bound": 2.0}, {"max_weight": 2.0**21}, {}])
+def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
+    loop_grid, simple_app, pinned, options
+):
+    publics, config = pinned
+    trained = []
+    app = simple_app(SecureMod(pinned=publics, **OWN), change=lambda content, node: trained.append(node))
+    grid = loop_grid(app, 4, config)
+    run(grid, SecureAggregation(FedAvg(), signed=True, **options))
+    assert len(set(trained)) == (0 if options else 4)  # the control: the bounds that are the client's too
+    reasons = {message.error.reason for message in grid.seen if message.has_error()}
+    assert reasons == (
+        {"The terms have another weight or another bound than this client's."} if options else set()
+    )
+
+
+@pytest.mark.parametrize("missing", OWN)
+def test_pinned_keys_want_the_clients_own_bounds(pinned, missing):
+    given = {name: value for name, value in OWN.items() if name != missing}
+    with pytest.raises(SecAggError, match=missing):
+        SecureMod(pinned=pinned[0], **given)
+
+
+def test_clients_whose_keys_lie_in_one_folder_do_not_block_each_other(
+    loop_grid, simple_app, values, pinned, tmp_path
+):
+    publics, config = pinned
+
+    def together(k):
+        key = tmp_path / f"key-{k}"
+        (tmp_path / f"node-{k}" / "key").rename(key)
+        return {**config(k), "secagg-key": str(key)}
+
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, together)
+    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
 def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, simple_app, pinned):
@@ -329,7 +371,7 @@ def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, si
 
     publics, config = pinned
     answers = {}
-    for mods in (SecureMod(pinned=publics), mod):
+    for mods in (SecureMod(pinned=publics, **OWN), mod):
         signed = mods is not mod
         grid = loop_grid(simple_app(mods), 4, config if signed else (lambda k: {}))
         outcome = answers[signed] = []
@@ -371,6 +413,6 @@ def test_a_signing_key_that_cannot_be_used_is_refused(loop_grid, simple_app, pin
             key.chmod(0o644)
         if fault == "missing":
             key.unlink()
-    grid = loop_grid(simple_app(SecureMod(pinned=publics)), 4, faulty)
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, faulty)
     assert not run(grid, SecureAggregation(FedAvg(), signed=True)).train_metrics_clientapp
     assert {message.has_error() for message in grid.seen} == {False, True}

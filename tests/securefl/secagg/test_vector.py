@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import EncodingError
 from securefl.secagg import Plan, SecAggError
-from securefl.secagg.vector import ArrayPlace, Layout, MetricPlace, pack, unpack
+from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout, MetricPlace, pack, unpack
 
 PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5)
 
@@ -73,14 +75,26 @@ def test_scalars_and_empty_arrays_have_their_place():
         (RecordDict({"arrays": ArrayRecord()}), "1 MetricRecord"),
     ],
 )
-def test_replies_that_cannot_be_added_are_refused(content, match):
-    with pytest.raises(SecAggError, match=match):
+def test_replies_that_cannot_be_added_are_refused_and_which_check_failed_stays_here(content, match, told):
+    with pytest.raises(SecAggError) as refused:
         pack(content, PLAN, "train")
+    assert str(refused.value) == NOT_AS_AGREED
+    assert match in told.text
 
 
-def test_an_evaluation_has_no_arrays():
-    with pytest.raises(SecAggError, match="0 ArrayRecord"):
+def test_an_evaluation_has_no_arrays(told):
+    with pytest.raises(SecAggError):
         pack(reply(1, {"a": [1.0]}), PLAN, "evaluate")
+    assert "0 ArrayRecord" in told.text
+
+
+@pytest.fixture
+def told(caplog):
+    """What the client's own log says; Flower's logger passes nothing on."""
+    logger = logging.getLogger("flwr")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.mark.parametrize("array", [("V8", [1]), ("O", [1]), ("nonsense", [1]), ("f4", [-1]), ("f4", [2**40])])

@@ -1,0 +1,43 @@
+"""A file in TOML that a member or an operator wrote, as a checked record; what is wrong with it, as one sentence."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from securefl.errors import ConsortiumError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_toml(kind: type[M], path: Path, missing: str) -> M:
+    """Read a file.
+
+    Args:
+        missing: what to do where there is none, for the sentence.
+
+    Raises:
+        ConsortiumError: there is none, or it is malformed.
+    """
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise ConsortiumError(f"There is no {path}: {missing}") from error
+    except OSError as error:
+        raise ConsortiumError(f"{path} cannot be read: {(error.strerror or 'unknown').lower()}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConsortiumError(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        at = " at " if error.errors()[0]["loc"] else ": "
+        raise ConsortiumError(f"{path} is malformed{at}{first_complaint(error)}.") from error
+
+
+def first_complaint(error: ValidationError) -> str:
+    """What is wrong with the first bad value, for a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}" if where else message
