@@ -11,6 +11,7 @@ import binascii
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from protocols.chain import Outcome, SignedOutcome
@@ -18,7 +19,7 @@ from protocols.contribution import Contribution
 from protocols.envelope import OVERHEAD_BYTES
 from protocols.errors import ProtocolError
 from protocols.prg import SEED_BYTES
-from securefl.audit.budgets import check_budgets
+from securefl.audit.budgets import check_budgets, ledgers
 from securefl.audit.canaries import SHORTEST, search
 from securefl.audit.consents import check_permits
 from securefl.audit.founding import Founding, Receipts, read_info
@@ -88,8 +89,10 @@ def examine(
         checks.append(_norms_and_sums(verdict, terms))
         checks.append(_told("cohorts", _cohorts(terms, outcomes)))
         checks.append(_told("message sizes", _sizes(run, terms, outcomes)))
-        checks += check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
-        checks += check_permits(folder, terms, outcomes, stewards or {})
+        budgets = check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
+        charged = [] if budgets[0].mark == "fails" else ledgers(folder)
+        checks += budgets
+        checks += check_permits(folder, terms, outcomes, stewards or {}, _began(founding), charged)
     checks.append(_told("key files", _key_files(run)))
     checks.append(_secrets(run, canaries or {}))
     return Examined(verdict, checks)
@@ -152,6 +155,14 @@ def _norms_and_sums(verdict: Verdict, terms: Terms) -> Check:
     )
     sums = sums_checked(verdict.unverified, len(verdict.receipts))
     return Check(NORMS_AND_SUMS, "unverified" if verdict.unverified else "holds", f"{norms}; {sums}.")
+
+
+def _began(founding: Founding) -> int | None:
+    """When the run began, by ``run.json``."""
+    try:
+        return int(datetime.fromisoformat(founding.info["started"]).timestamp())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _outcomes(run: RunFolder, count: int) -> list[Outcome]:
