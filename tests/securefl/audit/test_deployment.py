@@ -116,9 +116,11 @@ def test_what_was_checked_is_told(finished: RunFolder, runs: Runs) -> None:
 
 
 def test_a_private_run_keeps_its_budgets(private: RunFolder) -> None:
-    mark, says = lines(examine(private.path))["budgets"]
+    found = lines(examine(private.path))
+    mark, says = found["budgets"]
     assert mark == "holds"
     assert says.startswith("4 ledgers are whole and charge every round")
+    assert found["message sizes"][0] == "holds"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -164,13 +166,26 @@ def test_a_sum_over_too_few_that_all_parties_signed(finished: RunFolder, forge: 
 
 
 def test_messages_that_are_longer_or_shorter_than_the_model(finished: RunFolder) -> None:
-    for change in (lambda size: size - 100, lambda size: size + 10_000, str):
-        before = finished.history_file.read_text()
-        told = [json.loads(line) for line in before.splitlines()]
-        told[2]["upload_bytes"] = change(told[2]["upload_bytes"])
-        finished.history_file.write_text("".join(json.dumps(line) + "\n" for line in told))
-        assert failing(finished.path).startswith("message sizes: history.jsonl says that a hospital sent")
-        finished.history_file.write_text(before)
+    told = [json.loads(line) for line in finished.history_file.read_text().splitlines()]
+
+    def write(sizes: Any) -> None:
+        changed = [{**line, "contribution_bytes": sizes} if line["round"] == 2 else line for line in told]
+        finished.history_file.write_text("".join(json.dumps(line) + "\n" for line in changed))
+
+    honest = told[2]["contribution_bytes"]
+    assert sorted(honest) == ["b", "charite", "st-anna"]  # va was silent
+    for size in (honest["b"] + 1, honest["b"] - 1, str(honest["b"]), None, [1]):
+        write(honest | {"b": size})
+        assert failing(finished.path).startswith(
+            f"message sizes: history.jsonl says that b sent {size} bytes"
+        )
+    write(17)
+    assert failing(finished.path).startswith("message sizes: ")
+    write(None)
+    mark, says = lines(examine(finished.path))["message sizes"]
+    assert (mark, says.endswith("; of round 2 it says nothing.")) == ("unchecked", True)
+    write(honest)
+    assert lines(examine(finished.path))["message sizes"][0] == "holds"
 
 
 def ledger_of(private: RunFolder, hospital: str) -> Path:
