@@ -218,6 +218,12 @@ def _secrets(run: RunFolder, canaries: Mapping[str, bytes]) -> Check:
         more = f", and {len(searched.found) - 1} more" if len(searched.found) > 1 else ""
         said = str(searched.found[0])
         return Check("secrets", "fails", f"{said[0].upper()}{said[1:]}{more}.")
+    if not wanted:
+        says = (
+            f"No key lies here and no canary was given: {searched.bytes} bytes of {searched.files} files were searched "
+            "for private keys in PEM only. Put a canary into the records and give --canary-file."
+        )
+        return Check("secrets", "unchecked", says)
     says = (
         f"{len(wanted)} secrets ({len(canaries)} canaries) stand in none of {searched.bytes} bytes of {searched.files} "
         "files."

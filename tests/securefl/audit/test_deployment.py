@@ -218,6 +218,39 @@ def test_two_ledgers_of_one_hospital_are_both_looked_at(private: RunFolder) -> N
         shutil.rmtree(private.path / folder)
 
 
+@pytest.mark.parametrize(
+    "line", ['{"round": [1]}', "[" * 100_000, "7", '{"x": 1}'], ids=["list", "deep", "7", "x"]
+)
+def test_a_history_with_a_line_of_another_form(finished: RunFolder, line: str) -> None:
+    finished.history_file.write_text(line + "\n")
+    found = lines(examine(finished.path))
+    assert found["message sizes"] == ("fails", "history.jsonl cannot be read.")
+    assert found["receipts"][0] == "fails"
+    assert found["cohorts"][0] == "holds"
+
+
+def test_receipts_that_are_no_files(finished: RunFolder, call: Any, tmp_path: Path) -> None:
+    path = finished.receipts / "receipt-000000"
+    path.unlink()
+    path.mkdir()
+    assert failing(finished.path).startswith("receipts: round 0: receipts/receipt-000000 cannot be read")
+    shutil.rmtree(finished.receipts)
+    finished.receipts.write_text("no folder")
+    code, out, _ = call(finished.path, "--json", tmp_path / "out.json")
+    assert code == 1
+    assert "BROKEN: receipts." in out
+    assert json.loads((tmp_path / "out.json").read_text())["broken"] == ["receipts"]
+
+
+def test_a_search_for_nothing_is_told_as_such(auditors: RunFolder) -> None:
+    mark, says = lines(examine(auditors.path))["secrets"]
+    assert (mark, says.startswith("No key lies here and no canary was given")) == ("unchecked", True)
+    canary = {"patient": b"Mrs Canary of Hamburg"}
+    assert lines(examine(auditors.path, canaries=canary))["secrets"][0] == "holds"
+    (auditors.path / "x.log").write_text("-----BEGIN PRIVATE KEY-----")
+    assert failing(auditors.path).startswith("secrets: A private key stands in x.log")
+
+
 def test_an_erased_and_a_damaged_and_a_strange_charge(private: RunFolder) -> None:
     ledger = private.privacy / "charite" / "ledger"
     entries = sorted(ledger.glob(f"{ANY}*"))
