@@ -79,9 +79,9 @@ class Consent:
         self._check_not_revoked(permit)
         now = self._clock()
         if now < permit.not_before:
-            raise PermitError(f"The permit is not valid before {_said(permit.not_before)}.")
+            raise PermitError(f"The permit is not valid before {said_time(permit.not_before)}.")
         if now >= permit.expires:
-            raise PermitError(f"The permit expired at {_said(permit.expires)}.")
+            raise PermitError(f"The permit expired at {said_time(permit.expires)}.")
         if permit.epsilon and not self._private:
             raise PermitError(
                 f"The permit allows epsilon {permit.epsilon} at most, and this study has no differential privacy."
@@ -109,7 +109,7 @@ class Consent:
         if revocation.permit != permit.number:
             raise PermitError("The revocation beside the permit is of another permit: find out whose it is.")
         why = f": {revocation.reason.rstrip('.')}" if revocation.reason else ""
-        raise PermitError(f"The steward revoked the permit at {_said(revocation.time)}{why}.")
+        raise PermitError(f"The steward revoked the permit at {said_time(revocation.time)}{why}.")
 
     def _read(self, kind: type[R], name: str) -> R | None:
         try:
@@ -127,7 +127,8 @@ class Consent:
             raise PermitError(f"{name} is damaged: write it anew.") from error
 
 
-def _said(seconds: int) -> str:
+def said_time(seconds: int) -> str:
+    """Seconds since 1970 as a date, whatever number it is."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):

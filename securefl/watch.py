@@ -37,12 +37,15 @@ class Watch:
         self._begun = time.perf_counter()
         self._training: dict[str, float] = defaultdict(float)
         self._uploads: dict[str, int] = {}
+        self._contributions: dict[str, int] = {}
 
     def exchanged(self, worker: str, member: str, message: Message, reply: Reply, size: int) -> None:
         """See one exchange with a member; called from the mailboxes' threads, one at a time for each worker."""
         self._training[worker] += float(reply.notes.get("train-seconds", 0.0))
-        if any(answer.startswith(_CONTRIBUTION) for answer in reply.messages):
-            self._uploads[member] = size
+        for answer in reply.messages:
+            if answer.startswith(_CONTRIBUTION):
+                # What else goes up with it depends on the engine.
+                self._uploads[member], self._contributions[member] = size, len(answer)
 
     def round_done(self, done: RoundDone, replica: Replica) -> None:
         """Write the line of a settled round."""
@@ -55,6 +58,7 @@ class Watch:
         # aggregation.
         training = max(self._training.values(), default=0.0)
         uploads = [self._uploads[h] for h in outcome.included if h in self._uploads]
+        contributions = {h: self._contributions[h] for h in outcome.included if h in self._contributions}
         line = {
             **scored,
             "attempt": outcome.context.attempt,
@@ -65,11 +69,14 @@ class Watch:
             "aggregation_seconds": round(max(0.0, opened - self._begun - training), 4),
             "evaluation_seconds": round(ended - opened, 4),
             "upload_bytes": sum(uploads) // len(uploads) if uploads else None,
+            # Of a round that a resumed run ended, some came before.
+            "contribution_bytes": contributions if len(contributions) == len(outcome.included) else None,
         }
         self._run.append_history(line)
         self._show(line)
         self._training.clear()
         self._uploads.clear()
+        self._contributions.clear()
         self._begun = ended
 
     def round_verified(self, done: RoundVerified) -> None:
@@ -133,6 +140,7 @@ def mended(run: RunFolder, world: World) -> tuple[Replica, list[Line]]:
             "training_seconds": None,
             "aggregation_seconds": None,
             "upload_bytes": None,
+            "contribution_bytes": None,
         }
         lines.append(
             known.get(round_)

@@ -13,6 +13,7 @@ from securefl.audit.verdict import BrokenError, Check, checking
 from securefl.errors import RunError
 from securefl.privacy import PrivacyLedger, read_budgets
 from securefl.privacy.charge import ANY, Charge
+from securefl.privacy.mechanism import Unit
 from securefl.roles.host import Store
 from securefl.roles.terms import Terms
 from securefl.study.schema import PrivacySettings
@@ -30,24 +31,50 @@ def check_budgets(
         settings: the study's table ``[privacy]``, None if it has none.
         outcomes: the run's rounds.
     """
-    ledgers = {path.parent.name: path for path in sorted(folder.rglob("ledger")) if _is_ledger(path)}
-    if settings is None and not ledgers:
+    try:
+        with checking(NAME):
+            found = ledgers(folder)
+            spent = [
+                _check(hospital, path, settings, terms, outcomes)
+                for hospital, path in found
+                if hospital in terms.hospitals
+            ]
+    except BrokenError as error:
+        return [Check(NAME, "fails", str(error))]
+    if settings is None and not found:
         return [
             Check(NAME, "unchecked", "The study has no [privacy]: nothing is promised about one patient.")
         ]
-    if not ledgers:
+    if not found:
         says = "No privacy ledger lies in this folder: hospitals keep theirs."
         return [Check(NAME, "unchecked", says)]
-    said = []
-    try:
-        for hospital, path in ledgers.items():
-            with checking(NAME):
-                said.append(_check(hospital, path, settings, terms, outcomes))
-    except BrokenError as error:
-        return [Check(NAME, "fails", str(error))]
-    worst = max(said)
-    says = f"{len(said)} ledgers are whole and charge every round; the most spent is epsilon {worst:.3g}."
-    return [Check(NAME, "holds", says)]
+    said = [f"{len(spent)} ledgers are whole and charge every round"]
+    if spent:
+        said.append(f"the most spent is epsilon {max(spent):.3g}")
+    counted = {hospital for outcome in outcomes if outcome.round for hospital in outcome.included}
+    missing = sorted(counted - {hospital for hospital, _ in found}) if terms.private else []
+    if missing:
+        said.append(f"none lies here for {', '.join(missing)}")
+    strange = [path.relative_to(folder).as_posix() for name, path in found if name not in terms.hospitals]
+    if strange:
+        said.append(f"not looked at, since no hospital of this study has that name: {', '.join(strange)}")
+    return [Check(NAME, "unchecked" if missing or strange else "holds", f"{'; '.join(said)}.")]
+
+
+def ledgers(folder: Path) -> list[tuple[str, Path]]:
+    """Every ledger in a folder, with the name that it lies under; a name may have several."""
+    return [(path.parent.name, path) for path in sorted(folder.rglob("ledger")) if _is_ledger(path)]
+
+
+def spent_in_study(hospital: str, path: Path, study: bytes, delta: float, unit: Unit) -> float:
+    """The most that a ledger says the study has spent, of any dataset.
+
+    Raises:
+        SecureFLError: the ledger is damaged.
+    """
+    store = Store(path)
+    totals = [PrivacyLedger(name, store).total(delta, unit, study).pld for name in _datasets(hospital, store)]
+    return max(totals, default=0.0)
 
 
 def _is_ledger(path: Path) -> bool:

@@ -11,29 +11,25 @@ import binascii
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from protocols.chain import Outcome, SignedOutcome
-from protocols.contribution import Contribution
-from protocols.envelope import OVERHEAD_BYTES
 from protocols.errors import ProtocolError
-from protocols.prg import SEED_BYTES
-from securefl.audit.budgets import check_budgets
+from securefl.audit.budgets import check_budgets, ledgers
 from securefl.audit.canaries import SHORTEST, search
 from securefl.audit.consents import check_permits
 from securefl.audit.founding import Founding, Receipts, read_info
-from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, rounds, sums_checked
+from securefl.audit.sizes import check_sizes
+from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, sums_checked
 from securefl.audit.verify import verify
 from securefl.consortium import Consortium
 from securefl.errors import RunError, SecureFLError
 from securefl.roles.coordinator import receipt_name
-from securefl.roles.messages import SignedContribution
 from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
 
 MEMBERS, NORMS_AND_SUMS = "members", "norms and sums"
-LARGEST_FRAME = 4096
-"""Bytes that an engine's transport may add to a contribution."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,11 @@ def examine(
         checks.append(_members(founding, pinned))
         checks.append(_norms_and_sums(verdict, terms))
         checks.append(_told("cohorts", _cohorts(terms, outcomes)))
-        checks.append(_told("message sizes", _sizes(run, terms, outcomes)))
-        checks += check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
-        checks += check_permits(folder, terms, outcomes, stewards or {})
+        checks.append(check_sizes(run, terms, outcomes))
+        budgets = check_budgets(folder, founding.study.settings.privacy, terms, outcomes)
+        charged = [] if budgets[0].mark == "fails" else ledgers(folder)
+        checks += budgets
+        checks += check_permits(folder, terms, outcomes, stewards or {}, _began(founding), charged)
     checks.append(_told("key files", _key_files(run)))
     checks.append(_secrets(run, canaries or {}))
     return Examined(verdict, checks)
@@ -154,6 +152,14 @@ def _norms_and_sums(verdict: Verdict, terms: Terms) -> Check:
     return Check(NORMS_AND_SUMS, "unverified" if verdict.unverified else "holds", f"{norms}; {sums}.")
 
 
+def _began(founding: Founding) -> int | None:
+    """When the run began, by ``run.json``."""
+    try:
+        return int(datetime.fromisoformat(founding.info["started"]).timestamp())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
 def _outcomes(run: RunFolder, count: int) -> list[Outcome]:
     receipts = Receipts(run.receipts)
     return [receipts.record(SignedOutcome, receipt_name(round_)).outcome for round_ in range(count)]
@@ -176,44 +182,6 @@ def _cohorts(terms: Terms, outcomes: Sequence[Outcome]) -> Iterator[str]:
             f"Every sum is over {fewest} hospitals or more ({terms.minimum} are the least), opened by {smallest} "
             f"parties or more ({terms.collusion_bound} may collude)."
         )
-
-
-def contribution_bytes(outcome: Outcome, hospital: str, checks_sums: bool) -> int:
-    """How long this hospital's contribution to a round is, whatever is in it."""
-    context, parties = outcome.context, len(outcome.context.parties)
-    explicit = context.size * context.width // 8
-    lengths = [OVERHEAD_BYTES + 1 + (explicit if i == 0 else SEED_BYTES) for i in range(parties)]
-    contribution = Contribution(
-        context=bytes(32), hospital=hospital, envelopes=[bytes(32)] * parties, coin=bytes(32 * checks_sums)
-    )
-    envelopes = [bytes(length) for length in lengths]
-    return len(
-        SignedContribution(contribution=contribution, signature=bytes(64), envelopes=envelopes).to_bytes()
-    )
-
-
-def _sizes(run: RunFolder, terms: Terms, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    if not run.history_file.exists():
-        return
-    try:
-        by_round = {line.get("round"): line for line in run.history()}
-    except (ValueError, AttributeError) as error:
-        raise RunError(f"{run.history_file.name} cannot be read.") from error
-    checked = []
-    for outcome in outcomes:
-        told = by_round.get(outcome.round, {}).get("upload_bytes")
-        if told is None:
-            continue
-        lengths = [contribution_bytes(outcome, hospital, terms.checks_sums) for hospital in outcome.included]
-        least = min(lengths)
-        if not isinstance(told, int) or not least <= told <= max(lengths) + LARGEST_FRAME:
-            raise RunError(
-                f"{run.history_file.name} says that a hospital sent {told} bytes in round {outcome.round}; a "
-                f"contribution of {outcome.context.size} numbers has {least}, whatever they are."
-            )
-        checked.append(outcome.round)
-    if checked:
-        yield f"In {rounds(checked)} hospitals sent what the model's size asks for, whatever they had learnt."
 
 
 def _key_files(run: RunFolder) -> Iterator[str]:
@@ -250,6 +218,12 @@ def _secrets(run: RunFolder, canaries: Mapping[str, bytes]) -> Check:
         more = f", and {len(searched.found) - 1} more" if len(searched.found) > 1 else ""
         said = str(searched.found[0])
         return Check("secrets", "fails", f"{said[0].upper()}{said[1:]}{more}.")
+    if not wanted:
+        says = (
+            f"No key lies here and no canary was given: {searched.bytes} bytes of {searched.files} files were searched "
+            "for private keys in PEM only. Put a canary into the records and give --canary-file."
+        )
+        return Check("secrets", "unchecked", says)
     says = (
         f"{len(wanted)} secrets ({len(canaries)} canaries) stand in none of {searched.bytes} bytes of {searched.files} "
         "files."

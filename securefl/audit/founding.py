@@ -34,15 +34,21 @@ class Receipts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        found = folder.iterdir() if folder.is_dir() else ()
+        try:
+            found = list(folder.iterdir())
+        except OSError:
+            found = []
         self.names = frozenset(path.name for path in found if not path.name.startswith("."))
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; ChainError if it is not there."""
+        """The bytes of a file; ChainError if it is not there or cannot be read."""
         try:
             return (self._folder / name).read_bytes()
         except FileNotFoundError as error:
             raise ChainError(f"receipts/{name} is missing.") from error
+        except OSError as error:
+            why = (error.strerror or "unknown").lower()
+            raise ChainError(f"receipts/{name} cannot be read: {why}.") from error
 
     def record(self, kind: type[R], name: str) -> R:
         """The record in a file; ChainError if it is not there or not such a record."""

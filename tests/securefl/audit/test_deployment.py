@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from securefl.run_folder import RunFolder
 from securefl.study import Study
 from tests.securefl.audit.conftest import Runs
 
+DAY = 24 * 3600
 PUBLIC = """\
 standardise = "public"
 public_mean = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
@@ -114,9 +116,11 @@ def test_what_was_checked_is_told(finished: RunFolder, runs: Runs) -> None:
 
 
 def test_a_private_run_keeps_its_budgets(private: RunFolder) -> None:
-    mark, says = lines(examine(private.path))["budgets"]
+    found = lines(examine(private.path))
+    mark, says = found["budgets"]
     assert mark == "holds"
     assert says.startswith("4 ledgers are whole and charge every round")
+    assert found["message sizes"][0] == "holds"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -162,13 +166,89 @@ def test_a_sum_over_too_few_that_all_parties_signed(finished: RunFolder, forge: 
 
 
 def test_messages_that_are_longer_or_shorter_than_the_model(finished: RunFolder) -> None:
-    for change in (lambda size: size - 100, lambda size: size + 10_000, str):
-        before = finished.history_file.read_text()
-        told = [json.loads(line) for line in before.splitlines()]
-        told[2]["upload_bytes"] = change(told[2]["upload_bytes"])
-        finished.history_file.write_text("".join(json.dumps(line) + "\n" for line in told))
-        assert failing(finished.path).startswith("message sizes: history.jsonl says that a hospital sent")
-        finished.history_file.write_text(before)
+    told = [json.loads(line) for line in finished.history_file.read_text().splitlines()]
+
+    def write(sizes: Any) -> None:
+        changed = [{**line, "contribution_bytes": sizes} if line["round"] == 2 else line for line in told]
+        finished.history_file.write_text("".join(json.dumps(line) + "\n" for line in changed))
+
+    honest = told[2]["contribution_bytes"]
+    assert sorted(honest) == ["b", "charite", "st-anna"]  # va was silent
+    for size in (honest["b"] + 1, honest["b"] - 1, str(honest["b"]), None, [1]):
+        write(honest | {"b": size})
+        assert failing(finished.path).startswith(
+            f"message sizes: history.jsonl says that b sent {size} bytes"
+        )
+    write(17)
+    assert failing(finished.path).startswith("message sizes: ")
+    write(None)
+    mark, says = lines(examine(finished.path))["message sizes"]
+    assert (mark, says.endswith("; of round 2 it says nothing.")) == ("unchecked", True)
+    write(honest)
+    assert lines(examine(finished.path))["message sizes"][0] == "holds"
+
+
+def ledger_of(private: RunFolder, hospital: str) -> Path:
+    return private.privacy / hospital / "ledger"
+
+
+def test_a_ledger_of_no_hospital_is_not_looked_at(private: RunFolder) -> None:
+    ledger_of(private, "va").parent.rename(private.privacy / "somebody")
+    mark, says = lines(examine(private.path))["budgets"]
+    assert mark == "unchecked"
+    assert says.startswith("3 ledgers are whole and charge every round; the most spent is epsilon")
+    assert "; none lies here for va; not looked at, since no hospital of this study has that name: " in says
+    assert says.endswith("somebody/ledger.")
+
+
+def test_some_ledgers_do_not_stand_for_all(private: RunFolder) -> None:
+    shutil.rmtree(ledger_of(private, "va"))
+    shutil.rmtree(ledger_of(private, "charite"))
+    mark, says = lines(examine(private.path))["budgets"]
+    assert (mark, says.endswith("; none lies here for charite, va.")) == ("unchecked", True)
+
+
+def test_two_ledgers_of_one_hospital_are_both_looked_at(private: RunFolder) -> None:
+    for folder in ("a-copy", "zz-copy"):
+        copy = private.path / folder / "va" / "ledger"
+        shutil.copytree(ledger_of(private, "va"), copy)
+        assert examine(private.path).broken is None
+        sorted(copy.glob(f"{ANY}*"))[0].write_bytes(b"nothing")
+        assert failing(private.path).startswith("budgets: ")
+        shutil.rmtree(private.path / folder)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"round": [1]}', "[" * 100_000, "7", '{"x": 1}'], ids=["list", "deep", "7", "x"]
+)
+def test_a_history_with_a_line_of_another_form(finished: RunFolder, line: str) -> None:
+    finished.history_file.write_text(line + "\n")
+    found = lines(examine(finished.path))
+    assert found["message sizes"] == ("fails", "history.jsonl cannot be read.")
+    assert found["receipts"][0] == "fails"
+    assert found["cohorts"][0] == "holds"
+
+
+def test_receipts_that_are_no_files(finished: RunFolder, call: Any, tmp_path: Path) -> None:
+    path = finished.receipts / "receipt-000000"
+    path.unlink()
+    path.mkdir()
+    assert failing(finished.path).startswith("receipts: round 0: receipts/receipt-000000 cannot be read")
+    shutil.rmtree(finished.receipts)
+    finished.receipts.write_text("no folder")
+    code, out, _ = call(finished.path, "--json", tmp_path / "out.json")
+    assert code == 1
+    assert "BROKEN: receipts." in out
+    assert json.loads((tmp_path / "out.json").read_text())["broken"] == ["receipts"]
+
+
+def test_a_search_for_nothing_is_told_as_such(auditors: RunFolder) -> None:
+    mark, says = lines(examine(auditors.path))["secrets"]
+    assert (mark, says.startswith("No key lies here and no canary was given")) == ("unchecked", True)
+    canary = {"patient": b"Mrs Canary of Hamburg"}
+    assert lines(examine(auditors.path, canaries=canary))["secrets"][0] == "holds"
+    (auditors.path / "x.log").write_text("-----BEGIN PRIVATE KEY-----")
+    assert failing(auditors.path).startswith("secrets: A private key stands in x.log")
 
 
 def test_an_erased_and_a_damaged_and_a_strange_charge(private: RunFolder) -> None:
@@ -236,13 +316,13 @@ def permitted(finished: RunFolder) -> Callable[..., SigningKey]:
         key, now = SigningKey.generate(), int(time.time())
         permit = Permit(
             number=bytes(16), study=study, proposal=bytes(32), hospital=hospital, dataset="records", purpose="",
-            runs=1, epsilon="", delta="", unit="", not_before=now, expires=now + 60, steward="s", researcher="r",
+            runs=1, epsilon="", delta="", unit="", not_before=now - DAY, expires=now + DAY, steward="s", researcher="r",
             reason="",
         )  # fmt: skip
         folder = finished.path / "permits" / hospital
         SignedPermit.of(permit, key).save(folder)
         if revoked is not None:
-            SignedRevocation.of(Revocation(permit=revoked, time=now, reason=""), key).save(folder)
+            SignedRevocation.of(Revocation(permit=revoked, time=now + 60, reason=""), key).save(folder)
         return key
 
     return permitted
@@ -250,15 +330,17 @@ def permitted(finished: RunFolder) -> Callable[..., SigningKey]:
 
 def test_permits_of_all_hospitals(finished: RunFolder, permitted: Any) -> None:
     stewards = {h: permitted(h).public for h in ("b", "charite", "st-anna")}
-    assert lines(examine(finished.path, stewards=stewards))["approvals"] == (
-        "unchecked",
-        "3 permits are for this study; none lies here for va.",
+    mark, says = lines(examine(finished.path, stewards=stewards))["approvals"]
+    assert mark == "unchecked"
+    assert re.fullmatch(
+        r"3 permits are for this study; they hold from \S+ \S+ UTC to \S+ \S+ UTC; none lies here for va\.",
+        says,
     )
     stewards["va"] = permitted("va").public
     assert lines(examine(finished.path, stewards=stewards))["approvals"][0] == "holds"
     assert lines(examine(finished.path))["approvals"][0] == "unchecked"
     stewards["va"] = permitted("va", revoked=bytes(16)).public
-    assert "later revoked: va" in lines(examine(finished.path, stewards=stewards))["approvals"][1]
+    assert "; revoked: va (20" in lines(examine(finished.path, stewards=stewards))["approvals"][1]
 
 
 def test_permits_that_are_not_for_this(finished: RunFolder, permitted: Any) -> None:
@@ -295,12 +377,71 @@ def endorsed(finished: RunFolder, permitted: Any) -> Callable[..., Path]:
     return endorsed
 
 
+def test_permits_that_do_not_hold_when_the_run_began(finished: RunFolder, endorsed: Any) -> None:
+    for hospital in ("b", "charite", "st-anna", "va"):
+        endorsed(hospital)
+    assert lines(examine(finished.path))["approvals"][0] == "holds"
+    now = int(time.time())
+    for window in ({"not_before": 0, "expires": now - DAY}, {"not_before": now + 60}):
+        endorsed("va", **window)
+        mark, says = lines(examine(finished.path))["approvals"]
+        assert mark == "unchecked"
+        assert says.endswith(", when none held for va.")
+    endorsed("va", expires=now - DAY + 60)
+    endorsed("b", not_before=now - DAY + 60)
+    assert "at no time do all hold" in lines(examine(finished.path))["approvals"][1]
+    # Without a time in run.json the window is told, and no more.
+    path = finished.path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": "long ago"}))
+    endorsed("b")
+    endorsed("va", expires=now - DAY + 60)
+    mark, says = lines(examine(finished.path))["approvals"]
+    assert (mark, "they hold from" in says) == ("holds", True)
+
+
+def test_a_permit_that_was_revoked_before_the_run_began(finished: RunFolder, permitted: Any) -> None:
+    stewards = {h: permitted(h).public for h in ("b", "charite", "st-anna", "va")}
+    folder, key = finished.permits / "va", permitted("va")
+    revocation = Revocation(permit=bytes(16), time=int(time.time()) - DAY, reason="")
+    SignedRevocation.of(revocation, key).save(folder)
+    mark, says = lines(examine(finished.path, stewards=stewards | {"va": key.public}))["approvals"]
+    assert (mark, "when none held for va" in says) == ("unchecked", True)
+
+
+def test_more_than_a_permit_allows(private: RunFolder) -> None:
+    consortium = private.consortium(study := Study.load(private.path / "study"))
+    terms = Terms.of(study, consortium)
+    now = int(time.time())
+
+    def allow(epsilon: str) -> None:
+        permit = Permit(
+            number=bytes(16), study=terms.study, proposal=bytes(32), hospital="va", dataset="records", purpose="",
+            runs=1, epsilon=epsilon, delta="0.00001", unit="patient", not_before=now - DAY, expires=now + DAY,
+            steward="s", researcher="r", reason="",
+        )  # fmt: skip
+        key = members.load_keys(private.keys / "va", consortium.member("va")).signing
+        signed = SignedPermit.of(permit, SigningKey.generate())
+        private.permits.mkdir(exist_ok=True)
+        (private.permits / "va.cbor").write_bytes(EndorsedPermit.of(signed, key).to_bytes())
+
+    allow("50")
+    assert examine(private.path).broken is None
+    allow("0.01")
+    said = failing(private.path)
+    assert said.startswith("approvals: va has spent epsilon ")
+    assert said.endswith(" for a patient in this study; permits/va.cbor allows 0.01.")
+    # Without the ledger nobody can tell.
+    shutil.rmtree(private.privacy / "va")
+    assert examine(private.path).broken is None
+
+
 def test_permits_that_the_hospitals_pinned_keys_endorse_need_no_steward(
     finished: RunFolder, endorsed: Any
 ) -> None:
     for hospital in ("b", "charite", "st-anna", "va"):
         endorsed(hospital)
-    assert lines(examine(finished.path))["approvals"] == ("holds", "4 permits are for this study.")
+    mark, says = lines(examine(finished.path))["approvals"]
+    assert (mark, says.split(";")[0]) == ("holds", "4 permits are for this study")
     endorsed("va", study=bytes(32))
     assert "permits/va.cbor is a permit for another study" in failing(finished.path)
     endorsed("va", epsilon="1", delta="1e-5", unit="patient")
