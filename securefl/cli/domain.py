@@ -266,8 +266,9 @@ def release(name: Name, reason: Reason, home: Home = HERE) -> None:
     """Owner: check a finished run's whole record, and release its model to the researcher."""
     with _owner(home) as owner:
         found = _release(owner, name)
-        print(found.verify().sentence)
-        found.approve(reason)
+        record = found.approve(reason)
+        print(record.sentence)
+        print(f"The process that checked it was {record.confinement}.")
         print(f"The model of {name} is released.")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from securefl import durable
 from securefl.domain.errors import LaunchError
@@ -21,25 +20,23 @@ class Launches:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def current(self) -> dict[str, Any]:
-        """The last launch: ``proposal`` (its digest in hexadecimal), ``name``, ``state``, ``heard``; empty without one.
+    def current(self) -> dict[str, str]:
+        """The last launch: ``proposal`` (its digest in hexadecimal), ``name`` and ``state``; empty without one.
 
         Raises:
             LaunchError: the file is damaged.
         """
         try:
-            said: dict[str, Any] = json.loads((self._home / LAUNCH).read_text())
+            said: dict[str, str] = json.loads((self._home / LAUNCH).read_text())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise LaunchError(f"{self._home / LAUNCH} is damaged: remove it, and launch again.") from error
         return said
 
-    def note(self, proposal: Proposal, state: str, heard: int = 0) -> None:
-        """Keep how the last launch stands; ``heard`` is the number of the letter that said so, if one did."""
-        digest, before = proposal.digest().hex(), self.current()
-        heard = max(heard, before.get("heard", 0) if before.get("proposal") == digest else 0)
-        said = {"proposal": digest, "name": proposal.name, "state": state, "heard": heard}
+    def note(self, proposal: Proposal, state: str) -> None:
+        """Keep how the last launch stands."""
+        said = {"proposal": proposal.digest().hex(), "name": proposal.name, "state": state}
         durable.write(self._home / LAUNCH, json.dumps(said).encode())
 
     def folder(self, proposal: Proposal) -> Path:

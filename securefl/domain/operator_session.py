@@ -26,6 +26,7 @@ from securefl.deploy.plan import ENVIRONMENT, REGISTER_FILE, plan_folder
 from securefl.deploy.settings import COORDINATOR
 from securefl.domain.errors import ChangedKeyError, LaunchError, RelayError
 from securefl.domain.frames import Letter
+from securefl.domain.late import is_late, mark
 from securefl.domain.launches import Launches
 from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.parcel import Piece, pieces
@@ -175,18 +176,16 @@ class Operator(Session):
     def _hear(self, letter: Letter, notice: Notice) -> None:
         """The coordinator's operator tells a party when the run has ended, so that the next can be launched."""
         current = self._launches.current()
-        if current.get("proposal") != notice.proposal.hex() or letter.number <= current.get("heard", 0):
+        if current.get("proposal") != notice.proposal.hex():
             return
-        proposal = self._launches.proposal(current["proposal"])
-        if letter.sender == proposal.coordinator and notice.state in ("finished", "failed"):
-            self._launches.note(proposal, notice.state, heard=letter.number)
-            self.log.append(
-                letter.sender,
-                f"operator-{notice.state}",
-                proposal.study,
-                notice.reason,
-                proposal=proposal.name,
-            )
+        proposal, action = self._launches.proposal(current["proposal"]), f"operator-{notice.state}"
+        place = self._launches.folder(proposal) / "notice"
+        if letter.sender != proposal.coordinator or is_late(place, letter):
+            return
+        if notice.state in ("finished", "failed"):
+            self._launches.note(proposal, notice.state)
+            self.log.append(letter.sender, action, proposal.study, notice.reason, proposal=proposal.name)
+        mark(place, letter)
 
     def _check_permits(self, proposal: Proposal, permits: Sequence[EndorsedPermit]) -> None:
         """Every hospital of this member's own consortium has approved, and its own key says so."""

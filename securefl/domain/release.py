@@ -11,6 +11,7 @@ Not promised: against the study's own code, which builds the model in the proces
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Literal
 
 from securefl import consortium as members
 from securefl import durable
-from securefl.domain.errors import DecidedError, ProposalError, ReleaseError, UnknownPeerError
+from securefl.domain.errors import (
+    ChangedKeyError,
+    DecidedError,
+    ProposalError,
+    RelayError,
+    ReleaseError,
+    UnknownPeerError,
+)
 from securefl.domain.parcel import Piece, pieces, take
 from securefl.domain.proposal import Proposal, SignedProposal, check_study
 from securefl.domain.verifying import Record, verify_confined
@@ -90,14 +98,16 @@ class Release:
         """
         return self._verified(self.folder / RESULT)
 
-    def approve(self, reason: str) -> None:
-        """Release the model, with its receipts.
+    def approve(self, reason: str) -> Record:
+        """Release the model, with its receipts; what was found in its record.
 
         Raises:
             DecidedError: it was decided on before.
+            EngineError: the disk is full: approve it again.
             ReleaseError: the record does not hold to its end.
         """
         owner = self._owner
+        self._check_open("released")
         request = owner.request(self.name)
         # What is checked and what is sent are one copy: the coordinator may send another run in the meantime.
         with tempfile.TemporaryDirectory(prefix="securefl-") as name:
@@ -110,14 +120,19 @@ class Release:
                     f"The record of {self.name} does not hold, so nothing is released. {record.sentence}"
                 )
             with owner.alone():
-                self._decide("released", reason)
+                self._decide("released", reason, record.confinement)
+                # All of it waits in the outbox before it counts as released: what fails until then can be repeated.
                 for piece in pieces(self.proposal.digest(), copy):
-                    owner.mail.send(self.proposal.researcher, Piece.topic, piece.to_bytes())
-                with owner.syft() as client:
+                    owner.mail.queue(self.proposal.researcher, Piece.topic, piece.to_bytes())
+                durable.write(self.folder / STATE, b"released")
+                owner.send_waiting()
+                # What the share does not take now, Syft tells at its next sync.
+                with contextlib.suppress(RelayError, ChangedKeyError), owner.syft() as client:
                     # Syft's result is the figures; the files may be larger than its jobs can carry.
                     request.job.accept_by_depositing_result(str(copy / SUMMARY))
                     request.job.share_outputs([self.proposal.researcher])
                     client.sync()
+            return record
 
     def _verified(self, run: Path) -> Record:
         try:
@@ -134,20 +149,28 @@ class Release:
         """
         with self._owner.alone():
             self._decide("withheld", reason)
+            durable.write(self.folder / STATE, b"withheld")
 
-    def _decide(self, state: Literal["released", "withheld"], reason: str) -> None:
+    def _decide(self, state: Literal["released", "withheld"], reason: str, confinement: str = "") -> None:
+        """Write down what follows.
+
+        Args:
+            confinement: of the process that checked the record.
+        """
+        self._check_open(state)
+        owner, facts = self._owner, {"confinement": confinement} if confinement else {}
+        owner.log.append(owner.email, state, self.proposal.study, reason, proposal=self.name, **facts)
+
+    def _check_open(self, state: Literal["released", "withheld"]) -> None:
         if self.state != "waiting":
             raise DecidedError(f"{self.name} was {self.state} already.")
-        owner = self._owner
         try:
-            owner.fingerprint_of(self.proposal.researcher)
+            self._owner.fingerprint_of(self.proposal.researcher)
         except UnknownPeerError as error:
             if state == "released":
                 raise ReleaseError(
                     f"{self.proposal.researcher} was removed here: nothing goes there."
                 ) from error
-        owner.log.append(owner.email, state, self.proposal.study, reason, proposal=self.name)
-        durable.write(self.folder / STATE, state.encode())
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.state}"

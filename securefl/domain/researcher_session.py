@@ -15,6 +15,8 @@ from protocols.errors import ProtocolError, SignatureError
 from securefl import durable
 from securefl.domain.dataset import HOSPITAL_TAG
 from securefl.domain.errors import DatasetError, LaunchError, ProposalError, ReleaseError
+from securefl.domain.frames import Letter
+from securefl.domain.late import is_late, mark
 from securefl.domain.letters import Decision, LaunchOrder, LogCopy, Notice, State
 from securefl.domain.parcel import Piece, take
 from securefl.domain.proposal import (
@@ -31,7 +33,7 @@ from securefl.domain.relay import Carrier
 from securefl.domain.release import RESULT
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
-from securefl.errors import SecureFLError
+from securefl.errors import EngineError, SecureFLError
 from securefl.permit import EndorsedPermit
 from securefl.study import Study
 
@@ -136,19 +138,26 @@ class Researcher(Session):
         raise ProposalError(f"{self.email} has no proposal {name}: see `proposals()`.")
 
     def take_mail(self) -> None:
-        """Take what stewards and operators wrote. A letter that is wrong is logged, and the others are taken."""
+        """Take what stewards and operators wrote. A letter that is wrong is logged, and the others are taken.
+
+        Raises:
+            RelayError: the share is not there.
+            EngineError: the disk is full: the letter waits.
+        """
         with self.alone():
             for letter in self.mail.each((Decision.topic, Notice.topic, Piece.topic, LogCopy.topic)):
                 try:
                     if letter.topic == Decision.topic:
-                        self._keep_decision(letter.sender, Decision.from_bytes(letter.body))
+                        self._keep_decision(letter, Decision.from_bytes(letter.body))
                     elif letter.topic == Notice.topic:
-                        self._keep_notice(letter.sender, Notice.from_bytes(letter.body))
+                        self._keep_notice(letter, Notice.from_bytes(letter.body))
                     elif letter.topic == LogCopy.topic:
                         self._keep_log(letter.sender, LogCopy.from_bytes(letter.body))
                     else:
                         self._keep_piece(letter.sender, Piece.from_bytes(letter.body))
-                except (SecureFLError, ProtocolError, OSError, ValueError) as error:
+                except (EngineError, OSError):
+                    raise  # this computer's fault: the letter waits
+                except (SecureFLError, ProtocolError, ValueError) as error:
                     self.log.append("securefl", "letter-refused", None, str(error), sender=letter.sender)
 
     def folder_of(self, proposal: Proposal) -> Path:
@@ -193,8 +202,8 @@ class Researcher(Session):
                 return signed.proposal
         raise ProposalError("A letter came about a proposal that was not made here.")
 
-    def _keep_decision(self, steward: str, decision: Decision) -> None:
-        proposal = self._mine(decision.proposal)
+    def _keep_decision(self, letter: Letter, decision: Decision) -> None:
+        steward, proposal = letter.sender, self._mine(decision.proposal)
         site = proposal.site_of(steward)
         if decision.hospital != site.hospital:
             raise ProposalError(f"{steward} decided for {decision.hospital}, which is not its hospital.")
@@ -207,8 +216,12 @@ class Researcher(Session):
             if (permit.proposal, permit.hospital) != (proposal.digest(), site.hospital):
                 raise ProposalError(f"The permit of {steward} is for another proposal or hospital.")
             durable.write(folder / f"{site.hospital}.permit", decision.permit.to_bytes())
-        durable.write(folder / f"{site.hospital}.decision", decision.to_bytes())
+        place = folder / f"{site.hospital}.decision"
+        if is_late(place, letter):
+            return
+        durable.write(place, decision.to_bytes())
         self.log.append(steward, decision.state, proposal.study, decision.reason, proposal=proposal.name)
+        mark(place, letter)
 
     def _keep_log(self, steward: str, copy: LogCopy) -> None:
         proposal = self._mine(copy.proposal)
@@ -224,17 +237,19 @@ class Researcher(Session):
         if take(piece, self.folder_of(proposal) / RESULT):
             self.log.append(steward, "released", proposal.study, "", proposal=proposal.name)
 
-    def _keep_notice(self, operator: str, notice: Notice) -> None:
-        proposal = self._mine(notice.proposal)
+    def _keep_notice(self, letter: Letter, notice: Notice) -> None:
+        operator, proposal = letter.sender, self._mine(notice.proposal)
         if operator not in proposal.operators:
             raise ProposalError(f"{operator} is not an operator of {proposal.name}.")
-        durable.write(
-            self.folder_of(proposal) / f"{operator}.notice",
-            json.dumps({"member": notice.member, "state": notice.state, "reason": notice.reason}).encode(),
-        )
+        place = self.folder_of(proposal) / f"{operator}.notice"
+        if is_late(place, letter):
+            return
+        said = {"member": notice.member, "state": notice.state, "reason": notice.reason}
+        durable.write(place, json.dumps(said).encode())
         self.log.append(
             operator, f"operator-{notice.state}", proposal.study, notice.reason, proposal=proposal.name
         )
+        mark(place, letter)
 
 
 class Status:

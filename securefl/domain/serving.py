@@ -6,15 +6,15 @@ Promise: what starts is a copy whose digest was compared at that moment with the
     itself asks for the permit before each contribution: from a revocation, or the permit's end, on it declines,
     whatever becomes of this service, and it ends with the run.
 
-A node starts when the coordinator's operator says that its run has begun. A SuperLink knows a hospital's SuperNode by
-one key, and lets one connection of it in: a second study that was launched waits.
+A node starts when the coordinator's operator says that its run has begun, and ends when it says that the run has. Both
+words stand on the disk (``launched`` and ``closed`` beside the study): a service that begins later goes on. A SuperLink
+knows a hospital's SuperNode by one key, and lets one connection of it in: a second study that was launched waits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,14 @@ from securefl import durable
 from securefl.consent import Consent
 from securefl.domain.errors import ChangedKeyError, DatasetError, ProposalError, RelayError
 from securefl.domain.frames import Letter
+from securefl.domain.late import is_late, mark
 from securefl.domain.letters import Notice, State
 from securefl.domain.node import Progress
 from securefl.domain.parcel import Piece
 from securefl.domain.proposal import Proposal, SignedProposal, Site, check_study
 from securefl.domain.release import check_operator, take_piece
 from securefl.domain.runs import Runs
-from securefl.errors import SecureFLError, StudyError
+from securefl.errors import EngineError, SecureFLError, StudyError
 from securefl.permit import SignedPermit
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ EVERY = 1.0
 PAUSE = 10.0
 """Seconds before a node that ended is started again: its SuperLink may not be there yet."""
 GRACE = 120.0
-"""Seconds that a node stays after its last outcome, to answer the check of that sum."""
+"""Seconds that a node stays after its last outcome, to answer the check of that sum; or, short of it, after the run."""
 
 
 class Serving:
@@ -53,9 +54,8 @@ class Serving:
         self._permit: bytes | None = None
         self._again = 0.0
         self._done_at: float | None = None
-        self._closed: set[bytes] = set()
         self._progress = Progress()
-        self._away = False
+        self._trouble = ""
 
     def __enter__(self) -> Serving:
         self._log("serving-began", None, "")
@@ -91,45 +91,59 @@ class Serving:
     # ------------------------------------------------------------------ mail
 
     def _take_mail(self) -> None:
-        for letter in self._letters():
-            try:
-                if letter.topic == Notice.topic:
-                    notice = Notice.from_bytes(letter.body)
-                    self._note(notice, letter.sender)
-                    self._log(
-                        f"operator-{notice.state}", notice.proposal, notice.reason, actor=letter.sender,
-                        member=notice.member,
-                    )  # fmt: skip
-                else:
-                    take_piece(self._owner, letter.sender, Piece.from_bytes(letter.body))
-            except (SecureFLError, ProtocolError, OSError, ValueError) as error:
-                self._log("letter-refused", None, str(error), actor=letter.sender, topic=letter.topic)
-
-    def _note(self, notice: Notice, operator: str) -> None:
-        """What an operator told. The coordinator's says when a node is wanted, and when no more; it decides nothing."""
-        proposal = check_operator(self._owner, operator, notice.proposal)
-        launched = self._launched(proposal)
-        if operator != proposal.coordinator:
-            return
-        if notice.state == "running":
-            durable.write(launched, operator.encode())
-        elif notice.state == "finished":
-            self._closed.add(notice.proposal)
-        elif notice.state == "failed":
-            launched.unlink(missing_ok=True)
-
-    def _launched(self, proposal: Proposal) -> Path:
-        return self._owner.study_folder(proposal).with_name("launched")
-
-    def _letters(self) -> Iterator[Letter]:
-        """The mail; while the share is away there is none, and what runs goes on."""
+        """Take the mail; while the share is away, or the disk full, it waits, and what runs goes on."""
+        trouble = ("", "")
         try:
-            yield from self._owner.mail.each((Piece.topic, Notice.topic))
-            self._away = False
+            for letter in self._owner.mail.each((Piece.topic, Notice.topic)):
+                self._take(letter)
         except (RelayError, ChangedKeyError) as error:
-            if not self._away:
-                self._log("relay-away", None, str(error))
-            self._away = True
+            trouble = ("relay-away", str(error))
+        except (EngineError, OSError) as error:
+            trouble = ("mail-waits", str(error))
+        if trouble[0] and self._trouble != trouble[0]:
+            with contextlib.suppress(EngineError):  # a full disk may have no place for a line either
+                self._log(trouble[0], None, trouble[1])
+        self._trouble = trouble[0]
+
+    def _take(self, letter: Letter) -> None:
+        try:
+            if letter.topic == Notice.topic:
+                self._note(letter, Notice.from_bytes(letter.body))
+            else:
+                take_piece(self._owner, letter.sender, Piece.from_bytes(letter.body))
+        except (EngineError, OSError):
+            raise  # this computer's fault: the letter waits
+        except (SecureFLError, ProtocolError, ValueError) as error:
+            self._log("letter-refused", None, str(error), actor=letter.sender, topic=letter.topic)
+
+    def _note(self, letter: Letter, notice: Notice) -> None:
+        """What an operator told. The coordinator's says when a node is wanted, and when no more; it decides nothing."""
+        proposal = check_operator(self._owner, letter.sender, notice.proposal)
+        place = self._beside(proposal, f"notice-{letter.sender}")
+        if is_late(place, letter):
+            return
+        launched, closed = self._beside(proposal, "launched"), self._beside(proposal, "closed")
+        if letter.sender == proposal.coordinator:
+            if notice.state == "running":
+                closed.unlink(missing_ok=True)
+                durable.write(launched, b"")
+            elif notice.state == "finished":
+                durable.write(closed, b"")
+            elif notice.state == "failed":
+                launched.unlink(missing_ok=True)
+        self._log(
+            f"operator-{notice.state}", notice.proposal, notice.reason, actor=letter.sender, member=notice.member
+        )  # fmt: skip
+        mark(place, letter)
+
+    def _beside(self, proposal: Proposal, name: str) -> Path:
+        return self._owner.study_folder(proposal).with_name(name)
+
+    def _is_wanted(self, proposal: Proposal) -> bool:
+        return self._beside(proposal, "launched").exists()
+
+    def _is_closed(self, proposal: Proposal) -> bool:
+        return self._beside(proposal, "closed").exists()
 
     # --------------------------------------------------------------- studies
 
@@ -145,9 +159,11 @@ class Serving:
             return
         if (refusal := self._consent(proposal, permit).refusal()) is not None:
             self._end(signed, site, "expired", refusal)
-        elif not self._launched(proposal).exists():
+        elif not self._is_wanted(proposal):
             if mine:
                 self._interrupt(proposal, "the coordinator's run has failed")
+        elif self._is_closed(proposal) and not mine:
+            self._end_run(signed, site, permit)
         elif mine and self._child is not None:
             self._watch(signed, permit, self._child)
         elif self._child is None and time.monotonic() >= self._again:
@@ -159,9 +175,9 @@ class Serving:
         It declines each round, so that the others need not wait for it, and the receipts say why it is absent. It reads
         no record and runs no code of the study's.
         """
-        over = proposal.digest() in self._closed or not self._launched(proposal).exists()
+        over = self._is_closed(proposal) or not self._is_wanted(proposal)
         if over or self._child is None or not self._child.alive:
-            self._launched(proposal).unlink(missing_ok=True)
+            self._beside(proposal, "launched").unlink(missing_ok=True)
             self._interrupt(proposal, reason)
 
     def _consent(self, proposal: Proposal, permit: SignedPermit) -> Consent:
@@ -203,24 +219,28 @@ class Serving:
             self._log("run-began", proposal.study, "", proposal=proposal.name)
             owner.decide(signed, site, "running", "the first outcome has come")
         rounds = check_study(owner.study_folder(proposal), proposal).settings.training.rounds
-        if awaited is not None and awaited > rounds:
+        complete, closed = awaited is not None and awaited > rounds, self._is_closed(proposal)
+        if complete or closed:
             self._done_at = self._done_at or time.monotonic()
-            if proposal.digest() in self._closed or time.monotonic() - self._done_at > GRACE:
-                self._finish(signed, permit, rounds)
-                return
-        if not child.alive:
+            if (complete and closed) or not child.alive or time.monotonic() - self._done_at > GRACE:
+                self._stop()
+                self._end_run(signed, site, permit)
+        elif not child.alive:
             self._log("node-ended", proposal.study, "it is started again", proposal=proposal.name)
             self._stop()
             self._again = time.monotonic() + PAUSE
 
-    def _finish(self, signed: SignedProposal, permit: SignedPermit, rounds: int) -> None:
-        self._stop()
-        self._closed.discard(signed.proposal.digest())
-        self._launched(signed.proposal).unlink(missing_ok=True)
-        site = signed.proposal.site_of(self._owner.email)
-        used, allowed = Runs(self._owner.permit_folder(permit.permit.number)).end(), permit.permit.runs
-        said = f"{rounds} rounds are over" if allowed == 1 else f"run {used} of {allowed} is over"
-        self._end(signed, site, "done" if used >= allowed else "approved", said)
+    def _end_run(self, signed: SignedProposal, site: Site, permit: SignedPermit) -> None:
+        """The run is over, whether or not this hospital saw its end: its permit is used, and the next study's turn."""
+        owner, proposal = self._owner, signed.proposal
+        rounds = check_study(owner.study_folder(proposal), proposal).settings.training.rounds
+        seen = owner.rounds_done(permit, site.hospital)
+        said = f"{rounds} rounds are over"
+        if seen < rounds:
+            said = f"the run is over, and the end of {seen} of its {rounds} rounds has come here"
+        Runs(owner.permit_folder(permit.permit.number)).end()
+        self._beside(proposal, "launched").unlink(missing_ok=True)
+        self._end(signed, site, "done", said)
 
     def _end(self, signed: SignedProposal, site: Site, state: State, reason: str) -> None:
         self._log(f"study-{state}", signed.proposal.study, reason, proposal=signed.proposal.name)
@@ -238,7 +258,8 @@ class Serving:
                 self._stop()
             self._end(signed, proposal.site_of(self._owner.email), "failed", str(error))
         else:
-            self._log("start-failed", proposal.study, str(error), proposal=proposal.name)
+            with contextlib.suppress(EngineError):  # a full disk may have no place for a line either
+                self._log("start-failed", proposal.study, str(error), proposal=proposal.name)
         self._again = time.monotonic() + PAUSE
 
     def _stop(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from securefl.domain import parcel
@@ -54,6 +56,48 @@ def test_a_parcel_without_one_piece_is_refused_and_sent_again_it_arrives(run, tm
         any(take(piece, target) for piece in [*sent[:3], *sent[4:]])
     assert not target.exists()
     assert [take(piece, target) for piece in sent][-1]
+
+
+@pytest.mark.parametrize("size", [7, 10_000, 1 << 20])
+def test_a_piece_that_comes_again_after_a_crash_changes_nothing(run, tmp_path, monkeypatch, size):
+    """Each in its turn: twice whole, and after half of it was written."""
+    monkeypatch.setattr(parcel, "PIECE_BYTES", size)
+    if size == 7:
+        (run / "model.safetensors").write_bytes(b"twenty bytes of model")
+    sent = list(pieces(PROPOSAL, run))
+    for twice in range(len(sent)):
+        target = tmp_path / str(twice) / "result"
+        done = [take(piece, target) for piece in sent[: twice + 1]]
+        path = (target if sent[twice].last else target.with_name("result.coming")) / sent[twice].name
+        if not sent[twice].last and sent[twice].offset:
+            os.truncate(path, sent[twice].offset + 1)
+        done += [take(piece, target) for piece in sent[twice:]]
+        assert done[-1]
+        assert all((target / name).read_bytes() == (run / name).read_bytes() for name in names(target))
+        assert len(names(target)) == 7
+
+
+def test_another_parcel_after_a_part_of_one_arrives_although_it_begins_alike(run, tmp_path):
+    first = list(pieces(PROPOSAL, run))
+    (run / "model.safetensors").write_bytes(b"another")
+    (run / "permits" / "va.cbor").unlink()
+    second = list(pieces(PROPOSAL, run))
+    for count in range(1, len(first)):
+        target = tmp_path / str(count) / "result"
+        assert not any(take(piece, target) for piece in first[:count])
+        assert [take(piece, target) for piece in second][-1]
+        assert (target / "model.safetensors").read_bytes() == b"another"
+        assert len(names(target)) == 6
+
+
+@pytest.mark.parametrize("offset", [-1, 5, 2**62])
+def test_a_place_outside_of_its_file_is_refused(tmp_path, offset):
+    for data in (b"", b"x"):
+        piece = Piece(
+            proposal=PROPOSAL, name="run.json", offset=offset, data=data, bytes_in_all=2, last=False
+        )
+        with pytest.raises(ReleaseError, match="is missing"):
+            take(piece, tmp_path / "result")
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,23 @@ def test_what_is_decided_while_the_share_is_away_is_told_later_by_syft_too(stage
     assert "approved" in {job.status for job in stage.me.client.jobs}
 
 
+def test_a_late_approval_does_not_overrule_a_revocation(stage):
+    """The share keeps the first letter back until the second has been taken."""
+    sent, north = stage.propose(), stage.owners["north"]
+    lane = stage.relay / north.email / "to" / stage.me.email
+    before = set(lane.iterdir())
+    north.request(sent.name).approve("IRB")
+    kept = {path: path.read_bytes() for path in set(lane.iterdir()) - before}
+    for path in kept:
+        path.unlink()
+    north.revoke(sent.name, "withdrawn", keep_peer=True)
+    assert stage.states(sent)[0] == "revoked"
+    for path, data in kept.items():
+        path.write_bytes(data)
+    assert stage.states(sent)[0] == "revoked"
+    assert len(sent.permits()) == 1  # the control: the letter was taken
+
+
 def test_an_approval_expires_by_the_hospitals_clock(stage):
     sent = stage.propose()
     stage.owners["north"].request(sent.name).approve("IRB", days=1)
