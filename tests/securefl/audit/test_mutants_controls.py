@@ -39,6 +39,7 @@ from securefl.audit import distinguisher
 from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
 from securefl.cli import main
+from securefl.errors import RefusedError
 from securefl.privacy import PrivacyLedger
 from securefl.roles import committee_runner, private_terms
 from securefl.roles.committee_runner import CommitteeRunner
@@ -145,6 +146,18 @@ def no_minimum(patch):
 
 def no_ledger(patch):
     patch(Ledger, "check", lambda *_: None)
+
+
+def nothing_entered(patch):
+    patch(Ledger, "enter", lambda *_: [])
+
+
+def cohorts_that_differ_by_one(patch):
+    def check(ledger, context, included):
+        if len(set(ledger._opened(context)) ^ set(included)) == 1:
+            raise RefusedError("other-cohort", "It differs by one.")
+
+    patch(Ledger, "check", check)
 
 
 def requests_that_depend_on_the_data(patch):
@@ -398,7 +411,8 @@ REMOVED = {
     "long-lived-keys": [round_keys_on_disk],
     "death-after-opening": [opening_before_writing],
     "list-of-one": [no_minimum],
-    "two-studies-of-one-model": [no_ledger],
+    "two-studies-of-one-model": [no_ledger, nothing_entered],
+    "several-studies-of-one-model": [no_ledger, nothing_entered, cohorts_that_differ_by_one],
     "count-difference": [no_minimum],
     "a-party-deals": [requests_that_depend_on_the_data],
     "rows-of-signs": [rows_of_signs],
