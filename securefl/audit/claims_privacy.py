@@ -56,7 +56,10 @@ PRIVACY = (
         adversary=_ONLOOKER,
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
-        where=("securefl.training.sampling.poisson_sample",),
+        where=(
+            "securefl.training.sampling.poisson_sample",
+            "securefl.training.private.PrivateTrainer.update",
+        ),
         how=("construction", "statistical test", "attack"),
         error="Each statistic raises a false alarm at most once in 10^6.",
         shown=(

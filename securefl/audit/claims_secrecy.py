@@ -105,6 +105,7 @@ SECRECY = (
             "securefl.durable.write",
             "securefl.roles.party.PartyMachine._forget_spool",
             "protocols.envelope.SealingKey.private_bytes",
+            "securefl.cli.app.main",
         ),
         how=("construction", "property test", "attack"),
         shown=(

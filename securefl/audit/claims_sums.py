@@ -47,18 +47,30 @@ SUMS = (
     ),
     Claim(
         id="no-two-sums-of-a-model",
-        statement="A party opens no two sums of updates of one model whose hospitals differ by as few as an adversary "
-        "could fill in.",
-        adversary="a coordinator and researchers that run a second study of the same model, without one hospital",
+        statement="A party opens sums of updates of one model over one set of hospitals only, in whatever study.",
+        adversary="a coordinator and researchers that run further studies of the same model, with other hospitals",
         colluding=("coordinator", "researcher"),
         behaviour="malicious",
-        where=("securefl.roles.party_memory.Ledger.check",),
-        how=("construction", "attack"),
-        shown=("tests/securefl/roles/test_party.py::test_two_cohorts_are_never_both_opened",),
+        where=(
+            "securefl.roles.party_memory.Ledger.check",
+            "securefl.roles.party_memory.Ledger.enter",
+            "securefl.roles.party.PartyMachine._release",
+        ),
+        how=("construction", "property test", "attack"),
+        shown=(
+            "tests/securefl/roles/test_party_memory.py::test_any_other_cohort_is_refused_and_the_same_is_not",
+            "tests/securefl/roles/test_party_memory.py"
+            "::test_sums_of_which_no_two_differ_by_one_would_give_an_update_away",
+            "tests/securefl/roles/test_openings.py"
+            "::test_another_study_whose_cohort_differs_by_one_is_refused_at_the_freeze",
+            "tests/securefl/roles/test_openings.py::test_another_study_of_the_same_cohort_is_opened",
+            "tests/securefl/roles/test_openings.py::test_the_ledger_is_written_before_the_release",
+        ),
         limits="A party remembers the studies that it serves with one ledger (`securefl party serve --ledger`); with "
-        "another folder, or other parties, it knows nothing of them. Records change little from one model to the next: "
-        "sums of different models of the same hospitals still tell something.",
-        mutants=("two-studies-of-one-model",),
+        "another folder, or other parties, it knows nothing of them. Two studies that train one model of the same "
+        "hospitals in different ways open two sums of different updates. Records change little from one model to the "
+        "next: sums of different models over different hospitals still tell something.",
+        mutants=("two-studies-of-one-model", "several-studies-of-one-model"),
     ),
     Claim(
         id="no-count-difference",

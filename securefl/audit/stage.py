@@ -13,14 +13,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocols.chain import SignedOutcome
 from protocols.dealer import Dealer
 from protocols.mesh import in_process_meshes
 from protocols.prg import RingVector
-from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM, Members, write_study
+from securefl.audit.stage_cast import (
+    HOSPITALS,
+    PARTIES,
+    VICTIM,
+    Members,
+    Private,
+    spending_of,
+    trainer_of,
+    write_study,
+)
 from securefl.audit.stage_jobs import Jobs, KilledError
+from securefl.errors import SecureFLError
 from securefl.roles.coordinator import CoordinatorMachine, receipt_name, sum_name
 from securefl.roles.effects import Event, Finished, Machine, Received, RoundDone, Start, Timeout
 from securefl.roles.hospital import HospitalMachine
@@ -30,6 +40,9 @@ from securefl.roles.party import PartyMachine
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 from securefl.roles.verifying import verification_name
+
+if TYPE_CHECKING:
+    from securefl.roles.private_terms import PrivateTerms
 
 _DEADLINE_SECONDS = 30.0
 
@@ -45,10 +58,12 @@ class Stage:
         name: the study's; another name is another study.
         rounds: of training.
         norm_bound: largest L2 norm of an update, which the committee then checks.
-        ledgers: where the parties keep their ledgers; parties of two studies may share them.
+        ledgers: where the members keep their ledgers; members of two studies may share them.
+        private: what makes the study private, if it is.
 
     Attributes:
         study, terms: what runs.
+        data, trainers: the hospitals' records, and what computes with them.
         seats: who answers for each member; an attack may seat somebody else.
         jobs: the parties' ends of the committee.
         wire: sender, recipient and message of all that went through the coordinator's hands.
@@ -64,23 +79,20 @@ class Stage:
         rounds: int = 1,
         norm_bound: float | None = None,
         ledgers: Path | None = None,
+        private: Private | None = None,
     ) -> None:
         from securefl.data import load_all
-        from securefl.training.trainer import Trainer, statistics_size
 
         self.folder, self.people = folder, people
         self._ledgers, self._stack = ledgers or folder, ExitStack()
-        self.study = write_study(folder / "study", people, name, rounds, norm_bound)
+        self._budget = private.budget if private else None
+        self.study = write_study(folder / "study", people, name, rounds, norm_bound, private)
         self.terms = Terms.of(self.study, people.consortium)
         settings = self.study.settings
-        data = load_all(settings.data, self.study.folder, HOSPITALS, settings.seed)
-        self.trainers = {h: Trainer(settings, self.study.folder, h, data[h]) for h in HOSPITALS}
+        self.data = load_all(settings.data, self.study.folder, HOSPITALS, settings.seed)
+        self.trainers = {h: trainer_of(self.study, self.terms, h, self.data[h]) for h in HOSPITALS}
         self._layout = self.trainers[VICTIM].layout
-        standardise = settings.data.standardise
-        self.sizes = {
-            STATISTICS: statistics_size(data[VICTIM].train.shape, standardise),
-            UPDATE: self._layout.size,
-        }
+        self.sizes = {STATISTICS: self.trainers[VICTIM].statistics().size, UPDATE: self._layout.size}
         self.jobs = self._committee(norm_bound is not None)
         self.seats = {name: self._answering(name, self.party(name)) for name in PARTIES}
         self.seats |= {name: self._answering(name, self.hospital(name)) for name in HOSPITALS}
@@ -105,9 +117,9 @@ class Stage:
         """A member's memory."""
         return Store(self.folder / "stores" / member)
 
-    def ledger(self, party: str) -> Store:
-        """A party's ledger."""
-        return Store(self._ledgers / "ledgers" / party)
+    def ledger(self, member: str) -> Store:
+        """A party's ledger, or a hospital's of a private study."""
+        return Store(self._ledgers / "ledgers" / member)
 
     def party(self, name: str, terms: Terms | None = None) -> PartyMachine:
         """The shipped machine, from what is on its disk; with other terms if an attack says so."""
@@ -119,7 +131,7 @@ class Stage:
         keys, server = self.people.keys[name], self.study.settings.server
         return HospitalMachine(
             name, self.terms, keys.signing, keys.sealing, self.trainers[name], server, self._layout.trainable_size,
-            self.store(name),
+            self.store(name), spending_of(self.study, self.terms, self.ledger(name), self._budget),
         )  # fmt: skip
 
     def seat(self, name: str, machine: Machine) -> None:
@@ -139,6 +151,13 @@ class Stage:
     def close(self) -> None:
         """End committee, dealer and meshes."""
         self._stack.close()
+
+    @property
+    def private(self) -> PrivateTerms:
+        """The private part of the terms, of a private study."""
+        if self.terms.private is None:
+            raise SecureFLError("This study is not private.")
+        return self.terms.private
 
     # -- what is true --------------------------------------------------------------------------------------------
 
@@ -239,7 +258,9 @@ class Stage:
 
     def _answering(self, name: str, machine: Machine) -> Answering:
         if name in HOSPITALS:
-            return Answering(machine, self.store(name))
+            return Answering(
+                machine, self.store(name), ledger=self.ledger(name) if self.terms.private else None
+            )
         return Answering(machine, self.store(name), self.jobs[name].run, self.ledger(name))
 
     def _committee(self, dealer: bool) -> dict[str, Jobs]:
@@ -288,9 +309,12 @@ def closing(stage: Stage) -> Iterator[Stage]:
 
 
 @contextmanager
-def staged(rounds: int = 1, norm_bound: float | None = None) -> Iterator[Stage]:
+def staged(
+    rounds: int = 1, norm_bound: float | None = None, private: Private | None = None
+) -> Iterator[Stage]:
     """A stage of new members in a temporary folder, which is gone at the end."""
     with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name:
         people = Members.make(Path(name) / "members", norm_bound is not None)
-        with closing(Stage(Path(name), people, rounds=rounds, norm_bound=norm_bound)) as stage:
+        made = Stage(Path(name), people, rounds=rounds, norm_bound=norm_bound, private=private)
+        with closing(made) as stage:
             yield stage

@@ -6,10 +6,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from securefl import consortium as members
 from securefl.consortium import Consortium, MemberKeys
 from securefl.study import Study
+
+if TYPE_CHECKING:
+    from securefl.data import HospitalData
+    from securefl.privacy.budget import Budget
+    from securefl.roles.host import Store
+    from securefl.roles.spending import Spending
+    from securefl.roles.terms import Terms
 
 HOSPITALS = ("cleveland", "hungary", "switzerland", "va-long-beach")
 PARTIES = ("party-1", "party-2", "party-3")
@@ -26,7 +34,7 @@ file = "consortium.toml"
 minimum_hospitals = 3
 [data]
 source = "fed-heart"
-standardise = "features"
+{standardise}
 [model]
 kind = "mlp"
 hidden = [64]
@@ -35,7 +43,34 @@ rounds = {rounds}
 learning_rate = 0.1
 [aggregation]
 {aggregation}
+{privacy}
 """
+_PUBLIC = """\
+standardise = "public"
+public_mean = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
+public_std = [10.0, 20.0, 50.0, 25.0, 1.0, 0.5, 1.0, 0.5, 1.0, 0.5]"""
+_PRIVACY = """\
+[privacy]
+noise_multiplier = 2.0
+delta = 1e-5
+clip = 0.1
+patients = 490
+largest_hospital = 250
+colluding_parties = 1
+sampling_rate = {sampling_rate}"""
+
+
+@dataclass(frozen=True)
+class Private:
+    """That a study is private.
+
+    Attributes:
+        sampling_rate: with which patients are drawn; at 1 a hospital's vector can be computed again.
+        budget: of each hospital, over all studies on its records; None sets no limit.
+    """
+
+    sampling_rate: float = 1.0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +90,42 @@ class Members:
         )
 
 
-def write_study(folder: Path, people: Members, name: str, rounds: int, norm_bound: float | None) -> Study:
-    """Write a study of these members into ``folder``: a name, rounds of training, a bound on updates or none."""
+def write_study(
+    folder: Path, people: Members, name: str, rounds: int, norm_bound: float | None, private: Private | None
+) -> Study:
+    """Write a study of these members into ``folder``: name, rounds of training, what bounds and hides its updates."""
     folder.mkdir(parents=True)
     shutil.copy(people.folder / "consortium.toml", folder)
-    aggregation = f"norm_bound = {norm_bound}" if norm_bound else ""
-    (folder / "study.toml").write_text(_STUDY.format(name=name, rounds=rounds, aggregation=aggregation))
+    text = _STUDY.format(
+        name=name,
+        rounds=rounds,
+        aggregation=f"norm_bound = {norm_bound}" if norm_bound else "",
+        standardise=_PUBLIC if private else 'standardise = "features"',
+        privacy=_PRIVACY.format(sampling_rate=private.sampling_rate) if private else "",
+    )
+    (folder / "study.toml").write_text(text)
     return Study.load(folder)
+
+
+def trainer_of(study: Study, terms: Terms, hospital: str, data: HospitalData) -> Any:
+    """What computes with a hospital's records, as its node makes it."""
+    settings, folder, private = study.settings, study.folder, terms.private
+    if private is None:
+        from securefl.training.trainer import Trainer
+
+        return Trainer(settings, folder, hospital, data)
+    # Late: gradients of single patients take Opacus.
+    from securefl.training.private import PrivateTrainer
+
+    return PrivateTrainer(settings, folder, hospital, data, private.encoding.fraction_bits)
+
+
+def spending_of(study: Study, terms: Terms, ledger: Store, budget: Budget | None) -> Spending | None:
+    """A hospital's ledger over all studies on its records, as its node makes it; None if the study is not private."""
+    if terms.private is None:
+        return None
+    # Late: an accountant takes seconds to import.
+    from securefl.privacy import PrivacyLedger, dataset_name
+    from securefl.roles.spending import Spending
+
+    return Spending(PrivacyLedger(dataset_name(study.settings.data, None), ledger, budget), terms.private)

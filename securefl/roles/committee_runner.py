@@ -104,7 +104,7 @@ class CommitteeRunner:
         self._committee = None
 
     def _check(self, committee: Committee, job: CheckNorms) -> NormsChecked:
-        public = coin(job.frozen, self._coin_parts(job))
+        public = self._coin(job)
         shares = (
             ShareReader(content, _shape(job.context), self._peers.rank, share_context(job.context, hospital))
             for hospital, content in self._contents(job.context, job.parts, job.key)
@@ -113,6 +113,9 @@ class CommitteeRunner:
         context = encode(["norms", job.context.digest(), job.frozen])
         verdicts = committee.check_norms(projections, job.check, context)
         return NormsChecked(frozenset(h for h, within in zip(job.parts, verdicts, strict=True) if within))
+
+    def _coin(self, job: CheckNorms) -> bytes:
+        return coin(job.frozen, self._coin_parts(job))
 
     def _coin_parts(self, job: CheckNorms) -> list[bytes]:
         """Every party's part of the coin, in the order of the ranks; nobody told its own before all had voted."""

@@ -62,7 +62,7 @@ from securefl.roles.verifying import Verifying
 
 CLOSING = "closing"
 HOSPITALS_FAULT = ("bad-contribution", "second-contribution")
-HOPELESS = ("too-few-hospitals", "differs-by-few")
+HOPELESS = ("too-few-hospitals", "other-cohort")
 """Reasons for which a party will refuse any further attempt too."""
 MAX_RECOVERIES = 8
 MAX_HOSPITAL_TRIES = 3

@@ -100,7 +100,7 @@ class PartyMachine:
             raise RefusedError(
                 "other-study", f"The memory of {name} belongs to another study: give it another folder."
             )
-        self._ledger = Ledger(terms, ledger)
+        self._ledger = Ledger(ledger)
         self._attempt: Attempt | None = None
         self._spooled = {name for name in stored if name.startswith(SPOOL)}
         self._preparing: FrozenList | None = None

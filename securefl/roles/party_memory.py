@@ -12,7 +12,7 @@ from protocols.envelope import SealingKey
 from securefl.errors import RefusedError
 from securefl.roles.effects import Enter
 from securefl.roles.messages import SignedPrepared
-from securefl.roles.terms import STATISTICS, UPDATE, Terms
+from securefl.roles.terms import STATISTICS, UPDATE
 
 MEMORY, SHARE, SPOOL = "memory", "share", "spool-"
 
@@ -75,43 +75,43 @@ class Attempt:
     frozen: bytes = b""
 
 
-class OpenedCohorts(Record):
-    """Over which hospitals the party has opened sums of updates of one model, in whatever study."""
+class OpenedCohort(Record):
+    """Over which hospitals the party has opened a sum of updates of one model, in whatever study."""
 
-    kind = "opened-cohorts"
-    cohorts: list[list[str]]
+    kind = "opened-cohort"
+    cohort: list[str]
 
 
 class Ledger:
-    """The cohorts whose sums this party has opened, by model, over all studies that it serves.
+    """The cohort whose sum this party has opened, by model, over all studies that it serves.
 
-    Two sums of updates of one model over cohorts that differ by one hospital give that hospital's update away.
+    One for each model: sums over cohorts that differ are linear equations in the hospitals' updates, and a few of them
+    give one update away, though no two do (a+b+c, a+d+e and b+c+d+e are enough). The same cohort again is no new
+    equation. Whether a study adds noise makes no difference: another that does not may have the same model.
     """
 
-    def __init__(self, terms: Terms, stored: Mapping[str, bytes]) -> None:
-        self._colluding, self._stored = terms.colluding, stored
+    def __init__(self, stored: Mapping[str, bytes]) -> None:
+        self._stored = stored
 
     def check(self, context: RoundContext, included: Collection[str]) -> None:
-        """Refuse a cohort that differs from an opened one by no more hospitals than an adversary could fill in."""
-        for opened in self._opened(context):
-            differing = set(opened) ^ set(included)
-            if 0 < len(differing) <= self._colluding + 1:
-                raise RefusedError(
-                    "differs-by-few",
-                    f"A sum over hospitals that differ by {len(differing)} from these was opened on the same model: "
-                    "take another seed.",
-                )
+        """Refuse a cohort other than the one that was opened on this model."""
+        opened = self._opened(context)
+        if opened and set(opened) != set(included):
+            raise RefusedError(
+                "other-cohort",
+                "A sum over other hospitals was opened on the same model, in this study or in another: have the same "
+                "hospitals in it, or take another seed, which gives another model.",
+            )
 
     def enter(self, context: RoundContext, included: Sequence[str]) -> list[Enter]:
         """What to write before a sum is opened."""
-        opened = self._opened(context)
-        if list(included) in opened:
+        if self._opened(context):
             return []
-        return [Enter(_place(context), OpenedCohorts(cohorts=[*opened, list(included)]).to_bytes())]
+        return [Enter(_place(context), OpenedCohort(cohort=list(included)).to_bytes())]
 
-    def _opened(self, context: RoundContext) -> list[list[str]]:
+    def _opened(self, context: RoundContext) -> list[str]:
         data = self._stored.get(_place(context))
-        return OpenedCohorts.from_bytes(data).cohorts if data else []
+        return OpenedCohort.from_bytes(data).cohort if data else []
 
 
 def _place(context: RoundContext) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import permutations
 
@@ -10,12 +12,13 @@ import numpy as np
 
 from protocols.errors import EncodingError
 from protocols.prg import RingVector, Stream, new_seed, ring_dtype
-from protocols.ring import Encoding, from_signed, signed
+from protocols.ring import Encoding, from_bytes, from_signed, signed
 from securefl.audit.hostile import same
+from securefl.audit.mutants.norms import Greedy
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
-from securefl.audit.stage_cast import HOSPITALS, VICTIM
-from securefl.roles.effects import Effect, Event
+from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM
+from securefl.roles.effects import AddShares, Effect, Event, Job
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.messages import Announcement
 
@@ -44,49 +47,72 @@ def _wraps_breaks() -> Finding:
 
 
 def _wraps_caught() -> Finding:
-    encoding = Encoding.for_bound(WIDTH, BOUND, SUMMANDS)
-    error, _ = _largest_sum(encoding)
-    try:
-        encoding.encode(np.array([1.01 * encoding.limit * encoding.resolution]))
-        refused = False
-    except EncodingError:
-        refused = True
+    """All hospitals of a study contribute the largest vector that they may, and the committee opens the sum."""
+    with staged() as stage:
+        for hospital in HOSPITALS:
+            stage.seat(hospital, Greedy(stage, stage.hospital(hospital)))
+        stage.play()
+        encoding, settled = stage.terms.update, stage.done[-1].settled
+        of = settled.signed.outcome.context
+        total = signed(from_bytes(settled.total, of.width, of.size))
+        wrong = of.size - same(np.abs(total), np.full(of.size, len(HOSPITALS) * encoding.limit))
+        try:
+            encoding.encode(np.array([1.01 * encoding.limit * encoding.resolution]))
+            refused = False
+        except EncodingError:
+            refused = True
     said = (
-        f"The error is {error:g}, and a coordinate beyond the range was {'refused' if refused else 'taken'}."
+        f"Of a sum of {len(HOSPITALS)} vectors at the range's end, {wrong} of {of.size} coordinates are wrong, and a "
+        f"coordinate beyond the range was {'refused' if refused else 'taken'}."
     )
-    return Finding(error == 0.0 and refused, said, {"error": error})
+    return Finding(wrong == 0 and refused, said, {"wrong": wrong, "coordinates": of.size})
 
 
 # -- floats in the order in which they come --------------------------------------------------------------------------
 
-
-def _orders(integers: bool) -> tuple[int, int]:
-    """Different models that come of adding the hospitals' updates in every order; how many orders there are."""
-    with staged() as stage:
-        stage.play_to_round_1()
-        state, encoding, server = stage.replica.state, stage.terms.update, stage.study.settings.server
-        updates = [stage.trainers[hospital].update(state.model, 1) for hospital in HOSPITALS]
-        digests = set()
-        for order in permutations(updates):
-            if integers:
-                total = np.sum([encoding.encode(u) for u in order], axis=0, dtype=ring_dtype(encoding.width))
-                delta = encoding.decode_sum(signed(total))
-            else:
-                delta = reduce(np.add, [u.astype(np.float32) for u in order]).astype(np.float64)
-            digests.add(state.step(delta, delta.size, server).digest())
-        return len(digests), math.factorial(len(updates))
+ORDERS = 4
+"""Studies that are played."""
 
 
 def _order_breaks() -> Finding:
-    found, orders = _orders(integers=False)
-    said = f"{orders} orders of adding four updates give {found} different models."
-    return Finding(found > 1, said, {"models": found, "orders": orders})
+    with staged() as stage:
+        stage.play_to_round_1()
+        state, server = stage.replica.state, stage.study.settings.server
+        updates = [stage.trainers[hospital].update(state.model, 1) for hospital in HOSPITALS]
+        digests = set()
+        for order in permutations(updates):
+            delta = reduce(np.add, [u.astype(np.float32) for u in order]).astype(np.float64)
+            digests.add(state.step(delta, delta.size, server).digest())
+    orders = math.factorial(len(updates))
+    said = f"{orders} orders of adding four updates give {len(digests)} different models."
+    return Finding(len(digests) > 1, said, {"models": len(digests), "orders": orders})
+
+
+def _adding_in(order: Sequence[str]) -> Callable[[Job], Job]:
+    """The committee's jobs, with the hospitals' shares in an order of one's own."""
+
+    def changed(job: Job) -> Job:
+        if not isinstance(job, AddShares):
+            return job
+        return replace(job, parts={hospital: job.parts[hospital] for hospital in order})
+
+    return changed
 
 
 def _order_caught() -> Finding:
-    found, orders = _orders(integers=True)
-    said = f"{orders} orders give {found} model."
-    return Finding(found == 1, said, {"models": found, "orders": orders})
+    """Whole studies, in each of which the parties add the shares in other orders, and not in the same."""
+    orders = list(permutations(HOSPITALS))
+    models = set()
+    for first in range(ORDERS):
+        with staged() as stage:
+            for rank, name in enumerate(PARTIES):
+                stage.jobs[name].changed = _adding_in(orders[(first * 5 + rank * 7) % len(orders)])
+            stage.play()
+            models.add(stage.replica.state.digest())
+    said = (
+        f"{ORDERS} studies whose parties add in {ORDERS * len(PARTIES)} orders end with {len(models)} model."
+    )
+    return Finding(len(models) == 1, said, {"models": len(models), "studies": ORDERS})
 
 
 # -- masks that need everybody ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.contribution import RoundContext, binding, contribute, open_share
+from protocols.contribution import RoundContext, contribute, open_share
 from protocols.envelope import Binding, SealingKey, seal
 from protocols.errors import SealError
 from protocols.prg import RingVector, new_seed
@@ -77,7 +77,7 @@ def _replay_caught() -> Finding:
     at_home = 0
     for (party, key), envelope in zip(keys.items(), envelopes, strict=True):
         good += _replayed(envelope, key, open_share, party)
-        at_home += bool(key.open(envelope, binding(CONTEXT, HOSPITAL, party)))
+        at_home += bool(open_share(envelope, key, CONTEXT, HOSPITAL, party))
     said = (
         f"{len(envelopes)} envelopes open in {len(good)} of {len(envelopes) * (len(ELSEWHERE) + 2)} other places, and "
         f"{at_home} at home."

@@ -6,10 +6,12 @@ Each search goes through every byte that is left (``securefl.audit.canaries``).
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import resource
 import stat
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +39,7 @@ from securefl.roles.party import PartyMachine
 # -- a dump with the values of the variables -------------------------------------------------------------------------
 
 Dump = Callable[[BaseException], str]
+_COMMAND = "that-fails"
 
 
 def with_locals(error: BaseException) -> str:
@@ -45,8 +48,39 @@ def with_locals(error: BaseException) -> str:
 
 
 def as_shipped(error: BaseException) -> str:
-    """What a process of securefl prints when it ends in an error: the sentence, and at most the stack."""
-    return f"error: {error}\n" + "".join(traceback.format_exception(error))
+    """What a process of securefl prints when its command ends in this error, and when it ends in one from it."""
+    return "".join(_printed(ended) for ended in (error, _unforeseen(error)))
+
+
+def _unforeseen(error: BaseException) -> RuntimeError:
+    """An error that nobody foresaw, with this one as its cause."""
+    made = RuntimeError("Something else.")
+    made.__cause__ = error
+    return made.with_traceback(error.__traceback__)
+
+
+def _printed(error: BaseException) -> str:
+    from securefl.cli.app import app, main
+
+    def fails() -> None:
+        raise error
+
+    said, arguments, hook = io.StringIO(), sys.argv, sys.excepthook
+    commands = list(app.registered_commands)
+    app.command(_COMMAND, hidden=True)(fails)
+    sys.argv = ["securefl", _COMMAND]
+    try:
+        with contextlib.redirect_stderr(said):
+            try:
+                main()
+            except SystemExit:
+                pass
+            except Exception as unforeseen:  # the process ends in it, and Python shows it
+                sys.excepthook(type(unforeseen), unforeseen, unforeseen.__traceback__)
+    finally:
+        app.registered_commands[:] = commands
+        sys.argv, sys.excepthook = arguments, hook
+    return said.getvalue()
 
 
 def _crash() -> tuple[BaseException, dict[str, bytes]]:

@@ -14,9 +14,10 @@ from protocols.signing import SigningKey
 from protocols.signing import verify as verify_signature
 from securefl.audit.mutants.share import NOW, STEWARD
 from securefl.audit.registry import Finding, Mutant
+from securefl.domain import log as audit_log
 from securefl.domain.errors import BrokenLogError
 from securefl.domain.identity import Identity
-from securefl.domain.log import HEAD_FILE, LOG_FILE, AuditLog, verify
+from securefl.domain.log import HEAD_FILE, LOG_FILE, AuditLog
 
 LINES = ("published", "denied", "approved", "node-started", "revoked", "peer-removed")
 Lines = list[bytes]
@@ -87,12 +88,12 @@ def _unchained_caught() -> Finding:
             changed = change(whole.splitlines(keepends=True))
             (folder / LOG_FILE).write_bytes(b"".join(changed))
             try:
-                verify(folder, identity.signing.public)
+                audit_log.verify(folder, identity.signing.public)
                 believed.append(what)
             except BrokenLogError as error:
                 named += error.line == line
         (folder / LOG_FILE).write_bytes(whole)
-        good = len(verify(folder, identity.signing.public).entries)
+        good = len(audit_log.verify(folder, identity.signing.public).entries)
     said = (
         f"{len(believed)} of {len(CHANGES)} changed logs verify, and {named} times the line that is named is the first "
         f"wrong one; the whole one has its {good} lines."
@@ -130,14 +131,14 @@ def _rewritten_caught() -> Finding:
         older = {file: (folder / file).read_bytes() for file in (LOG_FILE, HEAD_FILE)}
         log.append(STEWARD, "denied", None, "because")
         witnessed = log.head()  # as every letter carries it to the peers
-        good = len(verify(folder, identity.signing.public, [witnessed]).entries)
+        good = len(audit_log.verify(folder, identity.signing.public, [witnessed]).entries)
         for rewritten in (False, True):
             for file, data in older.items():
                 (folder / file).write_bytes(data)
             if rewritten:  # the owner himself writes on, with his own key
                 log.append(STEWARD, "approved", None, "because")
             try:
-                verify(folder, identity.signing.public, [witnessed])
+                audit_log.verify(folder, identity.signing.public, [witnessed])
             except BrokenLogError as error:
                 caught.append(error.line)
     last = len(LINES) + 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.canonical import encode
 from protocols.chain import Outcome
+from protocols.contribution import RoundContext
 from protocols.norm_bounds import NormCheck
 from protocols.prg import RingVector, Stream, new_seed
-from protocols.projection import coin, commit, matrix_blocks, project
+from protocols.projection import OPENING_BYTES, coin, commit, matrix_blocks, project
 from protocols.ring import from_bytes, from_signed, signed
 from protocols.sharing import Shape, ShareReader, share
 from securefl.audit.hostile import same
@@ -19,7 +22,8 @@ from securefl.audit.mutants.naive_hospital import contribution
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
 from securefl.audit.stage_cast import HOSPITALS
-from securefl.roles.effects import COORDINATOR, Effect, Event, Send
+from securefl.audit.stage_cast import PARTIES as STAGE_PARTIES
+from securefl.roles.effects import COORDINATOR, CheckNorms, Effect, Event, Job, Send, coin_context
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.messages import Announcement
 from securefl.roles.party import NORM_TOO_LARGE
@@ -85,52 +89,6 @@ def _signs_caught() -> Finding:
     return Finding(passed == 0 and taken == COINS, said, {"passed": passed, "honest_passed": taken})
 
 
-# -- a coin that is known before the list ----------------------------------------------------------------------------
-
-
-def unseen_by(public: bytes) -> RingVector:
-    """A vector whose projections are all zero modulo 2^w: Gauss's algorithm, with odd pivots."""
-    rows = np.hstack([block.astype(np.int64) for block in matrix_blocks(SIZE, CHECK.rows, public)])
-    left, pivots = from_signed(rows.ravel(), WIDTH).reshape(rows.shape), []
-    for i in range(CHECK.rows):
-        j = int(np.flatnonzero(left[i] & 1)[0])  # there is one: the rows are far fewer than the columns
-        left[i] *= left.dtype.type(pow(int(left[i, j]), -1, 2**WIDTH))
-        factors = left[:, j].copy()
-        factors[i] = 0
-        left -= np.outer(factors, left[i])
-        pivots.append(j)
-    x = from_bytes(np.random.default_rng(1).bytes(4 * SIZE), WIDTH, SIZE).copy()
-    x[pivots] = 0
-    x[pivots] = -(left @ x)
-    return x
-
-
-def _early_coin_breaks() -> Finding:
-    # The naive coin is of the round alone, so that hospitals know it when they choose their vectors.
-    public = coin(b"round 1", [bytes(32), bytes(32)])
-    x = unseen_by(public)
-    passed = as_shipped(x, public)
-    said = (
-        f"A vector of {_norm(x) / CHECK.bound:.0f} times the bound was {'accepted' if passed else 'refused'}: its "
-        f"{CHECK.rows} projections are zero."
-    )
-    return Finding(
-        passed and _norm(x) > 1000 * CHECK.bound, said, {"times_the_bound": round(_norm(x) / CHECK.bound)}
-    )
-
-
-def _early_coin_caught() -> Finding:
-    """The openings are drawn and committed to; the list, with the vector on it, is there before they are told."""
-    passed = 0
-    for _ in range(COINS // 5):
-        openings = [new_seed() for _ in range(PARTIES)]
-        commitments = [commit(opening, encode([rank])) for rank, opening in enumerate(openings)]
-        x = unseen_by(coin(b"list", commitments))  # the best that can be made of what is known by then
-        passed += as_shipped(x, coin(b"list", openings))
-    said = f"{passed} of {COINS // 5} such vectors passed when the coin was told after the list."
-    return Finding(passed == 0, said, {"passed": passed, "tried": COINS // 5})
-
-
 # -- no check at all -------------------------------------------------------------------------------------------------
 
 GREEDY = "switzerland"
@@ -140,19 +98,37 @@ NORM_BOUND = 0.2
 
 
 class Greedy:
-    """A hospital that contributes a vector of its own choice in training, and is honest otherwise."""
+    """A hospital that contributes a vector of its own choice in training, and is honest otherwise.
 
-    def __init__(self, stage: Stage, machine: HospitalMachine) -> None:
+    Args:
+        chosen: the vector, by what it will be checked with; by default every coordinate is at the range's end.
+        first: the first round in which it does so.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        machine: HospitalMachine,
+        chosen: Callable[[NormCheck], RingVector] | None = None,
+        first: int = 1,
+    ) -> None:
         self.name, self._stage, self._machine = machine.name, stage, machine
+        self._chosen, self._first = chosen, first
 
     def handle(self, event: Event) -> list[Effect]:
-        """A contribution with every coordinate at the range's end."""
-        if isinstance(event, Announcement) and event.context.round > 0:
-            encoding = self._stage.terms.update
-            signs = np.where(np.arange(event.context.size) % 2, 1, -1)
-            x = from_signed(signs * encoding.limit, encoding.width)
-            return [Send(COORDINATOR, contribution(self._stage, self.name, x, event))]
+        """The contribution."""
+        if isinstance(event, Announcement) and event.context.round >= self._first:
+            return [
+                Send(COORDINATOR, contribution(self._stage, self.name, self._vector(event.context), event))
+            ]
         return self._machine.handle(event)
+
+    def _vector(self, of: RoundContext) -> RingVector:
+        check = self._stage.terms.norm_check(of.purpose, of.size)
+        if self._chosen is not None and check is not None:
+            return self._chosen(check)
+        encoding = self._stage.terms.update
+        return from_signed(np.where(np.arange(of.size) % 2, 1, -1) * encoding.limit, encoding.width)
 
 
 def _greedy_round(norm_bound: float | None) -> tuple[Outcome, NDArray[np.int64], NDArray[np.int64]]:
@@ -183,6 +159,93 @@ def _greedy_caught() -> Finding:
     )
     holds = outcome.excluded == {GREEDY: NORM_TOO_LARGE} and found == others.size
     return Finding(holds, said, {"right": found, "excluded": len(outcome.excluded)})
+
+
+# -- a coin that is known before the list ----------------------------------------------------------------------------
+
+
+def unseen_by(public: bytes, check: NormCheck) -> RingVector:
+    """A vector whose projections are all zero modulo 2^w: Gauss's algorithm, with odd pivots."""
+    rows = np.hstack([block.astype(np.int64) for block in matrix_blocks(check.size, check.rows, public)])
+    left, pivots = from_signed(rows.ravel(), check.width).reshape(rows.shape), []
+    for i in range(check.rows):
+        j = int(np.flatnonzero(left[i] & 1)[0])  # there is one: the rows are far fewer than the columns
+        left[i] *= left.dtype.type(pow(int(left[i, j]), -1, 2**check.width))
+        factors = left[:, j].copy()
+        factors[i] = 0
+        left -= np.outer(factors, left[i])
+        pivots.append(j)
+    x = from_bytes(
+        np.random.default_rng(1).bytes(check.width // 8 * check.size), check.width, check.size
+    ).copy()
+    x[pivots] = 0
+    x[pivots] = -(left @ x)
+    return x
+
+
+KNOWN = b"round 1".ljust(OPENING_BYTES)
+"""What the naive coin is made of: the round alone, so that hospitals know it when they choose their vectors."""
+
+
+def _of_the_round(job: Job) -> Job:
+    """The norm check with a coin that depends on nothing of this attempt."""
+    if not isinstance(job, CheckNorms):
+        return job
+    commitments = [commit(KNOWN, coin_context(KNOWN, party)) for party in job.context.parties]
+    return replace(job, frozen=KNOWN, coin_part=KNOWN, commitments=commitments)
+
+
+def _early_coin_breaks() -> Finding:
+    with staged(norm_bound=NORM_BOUND) as stage:
+        for name in STAGE_PARTIES:
+            stage.jobs[name].changed = _of_the_round
+        public = coin(KNOWN, [KNOWN] * len(STAGE_PARTIES))
+        times: list[float] = []
+
+        def unseen(check: NormCheck) -> RingVector:
+            x = unseen_by(public, check)
+            times.append(_norm(x) / check.bound)
+            return x
+
+        stage.seat(GREEDY, Greedy(stage, stage.hospital(GREEDY), unseen))
+        stage.play()
+        included = stage.done[-1].settled.signed.outcome.included
+    passed, most = GREEDY in included, round(times[0])
+    said = f"A vector of {most} times the bound was {'added' if passed else 'refused'}: its projections are all zero."
+    return Finding(passed and most > 1000, said, {"times_the_bound": most})
+
+
+class _OtherParts:
+    """A party that, in one norm check, tells another part of the coin than it had committed to."""
+
+    def __init__(self, round_: int) -> None:
+        self._round, self.told = round_, 0
+
+    def __call__(self, job: Job) -> Job:
+        if not isinstance(job, CheckNorms) or job.context.round != self._round or self.told:
+            return job
+        self.told += 1
+        return replace(job, coin_part=new_seed())
+
+
+def _early_coin_caught() -> Finding:
+    """The last round's coin and parts are all that a hospital can know of the next; and a party tries to change its."""
+    with staged(rounds=2, norm_bound=NORM_BOUND) as stage:
+        told, liar = stage.jobs[STAGE_PARTIES[0]].coins, stage.jobs[STAGE_PARTIES[-1]]
+        liar.changed = _OtherParts(2)
+        greedy = Greedy(stage, stage.hospital(GREEDY), lambda check: unseen_by(told[-1][0], check), first=2)
+        stage.seat(GREEDY, greedy)
+        stage.play()
+        outcome = stage.done[-1].settled.signed.outcome
+    parts = [set(parts) for _, parts in told]
+    again = len(told) - len({public for public, _ in told}) + sum(len(a & b) for a, b in pairwise(parts))
+    excluded, attempts = GREEDY in outcome.excluded, outcome.context.attempt
+    said = (
+        f"The vector made for the last round's coin was {'refused' if excluded else 'added'}; {again} coins or parts "
+        f"came again; a part that was changed after the votes {'ended' if attempts > 1 else 'did not end'} its attempt."
+    )
+    holds = excluded and not again and attempts > 1 and len(told) == 2
+    return Finding(holds, said, {"passed": int(not excluded), "known_parts": again, "attempts": attempts})
 
 
 MUTANTS = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 
+from protocols.contribution import RoundContext
 from protocols.prg import RingVector
 from protocols.ring import from_signed, signed
 from protocols.sharing import Shape, add_share, share, zeros
@@ -12,8 +13,10 @@ from securefl.audit.hostile import Attempted, context, same, try_round
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
 from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM
-from securefl.roles.effects import Effect, Event, Machine, OpenSum, RunCommittee
+from securefl.errors import RefusedError
+from securefl.roles.effects import Effect, Enter, Event, Machine, OpenSum, RunCommittee
 from securefl.roles.messages import Opened, Release
+from securefl.roles.party_memory import Ledger
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 
 OTHERS = [hospital for hospital in HOSPITALS if hospital != VICTIM]
@@ -149,10 +152,80 @@ def _two_studies_caught() -> Finding:
         f"({', '.join(sorted(tried.reasons))})."
     )
     return Finding(
-        tried.reasons == {"differs-by-few"} and not found,
+        tried.reasons == {"other-cohort"} and not found,
         said,
         {"refusals": len(tried.refusals), "recovered": found},
     )
+
+
+# -- several studies of one model ------------------------------------------------------------------------------------
+
+TRIPLES = [[h for h in HOSPITALS if h != left_out] for left_out in HOSPITALS]
+"""Four cohorts, of which no two differ by one hospital."""
+
+
+class TwoByTwo(Ledger):
+    """The ledger of a party that compares a cohort with each of those that it has opened, and refuses near ones."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self._cohorts: list[frozenset[str]] = []
+
+    def check(self, context: RoundContext, included: Collection[str]) -> None:
+        """Refuse a cohort that differs by one hospital from an opened one."""
+        if context.round > 0 and any(len(opened ^ frozenset(included)) == 1 for opened in self._cohorts):
+            raise RefusedError("differs-by-one", "The difference of two sums would be a hospital's update.")
+
+    def enter(self, context: RoundContext, included: Sequence[str]) -> list[Enter]:
+        """Remember it, without a disk."""
+        if context.round > 0:
+            self._cohorts.append(frozenset(included))
+        return []
+
+
+def _several_studies(ledgers: Mapping[str, Ledger]) -> tuple[list[Attempted], int, int]:
+    """The same round in four studies of one model, each time without another hospital; what the sums tell of one.
+
+    Args:
+        ledgers: the naive parties' own, over all studies; none where what ships is attacked.
+    """
+    with staged() as stage:
+        studies, tried = [stage], []
+        for name in ("A second", "A third", "A fourth"):
+            studies.append(studies[-1].sister(name, ledgers=stage.folder))
+        for study, cohort in zip(studies, TRIPLES, strict=True):
+            for name, ledger in ledgers.items():
+                machine = study.party(name)
+                machine._ledger = ledger
+                study.seat(name, machine)
+            study.play_to_round_1()
+            tried.append(try_round(study, context(study), cohort))
+        truth = stage.update(VICTIM)
+    sums = {stage: attempt.total for stage, attempt in zip(HOSPITALS, tried, strict=True)}
+    without, found = sums.pop(VICTIM), 0
+    rest = [total for total in sums.values() if total is not None]
+    if without is not None and len(rest) == len(sums):
+        # Three sums with it and two of the other three each, less the one of those three twice: three times it.
+        triple = sum(rest[1:], rest[0]) - without - without
+        found = same(triple * truth.dtype.type(pow(3, -1, 2**stage.terms.update.width)), truth)
+    return tried, found, truth.size
+
+
+def _several_studies_breaks() -> Finding:
+    tried, found, size = _several_studies({name: TwoByTwo() for name in PARTIES})
+    said = f"{len(tried)} sums, no two of them a hospital apart, gave {found} of {size} coordinates of an update."
+    return Finding(found == size, said, {"recovered": found, "coordinates": size})
+
+
+def _several_studies_caught() -> Finding:
+    tried, found, _ = _several_studies({})
+    opened = sum(attempt.total is not None for attempt in tried)
+    reasons = set().union(*(attempt.reasons for attempt in tried))
+    said = (
+        f"{opened} of {len(tried)} studies got a sum; the others were refused ({', '.join(sorted(reasons))})."
+    )
+    holds = opened == 1 and reasons == {"other-cohort"} and not found
+    return Finding(holds, said, {"opened": opened, "recovered": found})
 
 
 # -- the count difference --------------------------------------------------------------------------------------------
@@ -222,6 +295,13 @@ MUTANTS = (
         "A party remembers what it opened in this study, and nothing of the others that it serves.",
         _two_studies_breaks,
         _two_studies_caught,
+    ),
+    Mutant(
+        "several-studies-of-one-model",
+        "no-two-sums-of-a-model",
+        "A party compares cohorts two by two, and refuses one that differs by one hospital from one that it opened.",
+        _several_studies_breaks,
+        _several_studies_caught,
     ),
     Mutant(
         "count-difference",

@@ -163,20 +163,21 @@ def _coins() -> dict[str, bytes]:
 
 BITS = 13
 """The exponent of the Mersenne prime, scaled down from 61, so that one coin in 2^13 will do."""
-_OUTCOME, _CONTEXT, LAST = bytes(32), bytes(32), "c"
+_OUTCOME, LAST = bytes(32), "c"
+_ERROR = np.array([1000, -7, 0, 1])
 
 
-def _ground(error: NDArray[np.int64], others: dict[str, bytes]) -> tuple[bytes, int]:
+def _ground(others: dict[str, bytes], last: str, outcome: bytes) -> tuple[bytes, int]:
     """A coin for the last hospital under which the error is not seen modulo 2^13 - 1, and how many it took."""
     for tries in range(1, 100 * 2**BITS):
         coin = tries.to_bytes(32, "big")
-        if _unseen(error, {**others, LAST: coin}):
+        if _unseen(_ERROR, {**others, last: coin}, outcome):
             return coin, tries
     raise ChainError("No coin was found.")
 
 
-def _unseen(error: NDArray[np.int64], coins: dict[str, bytes]) -> bool:
-    chi = integrity.challenge(_OUTCOME, coins)
+def _unseen(error: NDArray[np.int64], coins: dict[str, bytes], outcome: bytes) -> bool:
+    chi = integrity.challenge(outcome, coins)
     return field61.inner_product(Stream(chi, _LABEL, b""), error, BITS) == 0
 
 
@@ -188,12 +189,12 @@ def _borne_out(coins: dict[str, bytes], updates: list[NDArray[np.int64]], total:
 
 
 def _last_breaks() -> Finding:
-    error, others = np.array([1000, -7, 0, 1]), {"a": new_seed(), "b": new_seed()}
-    updates = [np.random.default_rng(k).integers(-1000, 1000, error.size) for k in range(len(NAMES))]
+    others = {"a": new_seed(), "b": new_seed()}
+    updates = [np.random.default_rng(k).integers(-1000, 1000, _ERROR.size) for k in range(len(NAMES))]
     started = time.process_time()
-    coin, tries = _ground(error, others)
+    coin, tries = _ground(others, LAST, _OUTCOME)
     rate = tries / (time.process_time() - started)
-    passed = _borne_out({**others, LAST: coin}, updates, np.sum(updates, axis=0) + error)
+    passed = _borne_out({**others, LAST: coin}, updates, np.sum(updates, axis=0) + _ERROR)
     said = (
         f"With the {tries}th coin a wrong sum {'passed' if passed else 'did not pass'}, though every hospital answered "
         f"truthfully (modulo 2^{BITS} - 1; at {rate:.0f} coins a second one core would need "
@@ -203,16 +204,27 @@ def _last_breaks() -> Finding:
 
 
 def _last_caught() -> Finding:
-    error, drawn = np.array([1000, -7, 0, 1]), _coins()
-    commitments = {name: integrity.commit_coin(coin, _CONTEXT, name) for name, coin in drawn.items()}
-    coin, tries = _ground(error, {name: drawn[name] for name in NAMES if name != LAST})
-    try:
-        integrity.check_coins({**drawn, LAST: coin}, commitments, _CONTEXT)
-        said, refused = "The chosen coin was taken.", False
-    except ChainError as caught:
-        said, refused = f"The coin that was chosen after {tries} tries was refused. {caught}", True
-    integrity.check_coins(drawn, commitments, _CONTEXT)
-    return Finding(refused, said, {"coins": tries})
+    """The last hospital of a study sees the others' coins, and reveals one that it chose by them."""
+    with staged() as stage:
+        stage.play_to_round_1()
+        settled = try_round(stage, context(stage)).settled
+        if settled is None:
+            return Finding(False, "The round was not opened.")
+        outcome = settled.signed.outcome.digest()
+        *coins, last = [m for h in HOSPITALS for m in stage.tell(h, settled) if isinstance(m, CoinRevealed)]
+        others = {revealed.contribution.hospital: revealed.coin for revealed in coins}
+        coin, tries = _ground(others, last.contribution.hospital, outcome)
+        chosen = Challenge(outcome=outcome, coins=[*coins, last.model_copy(update={"coin": coin})])
+        said = [stage.ask(hospital, chosen) for hospital in others]
+        refusals = [m.explanation for m in said if isinstance(m, Refusal)]
+        drawn = Challenge(outcome=outcome, coins=[*coins, last])
+        answered = sum(isinstance(stage.ask(hospital, drawn), SignedAnswer) for hospital in HOSPITALS)
+    told = (
+        f"The coin that was chosen after {tries} tries was refused by {len(refusals)} of {len(others)} hospitals "
+        f"({refusals[0] if refusals else 'it was taken'}), and the one that was drawn answered by {answered}."
+    )
+    holds = len(refusals) == len(others) and answered == len(HOSPITALS)
+    return Finding(holds, told, {"coins": tries, "refusals": len(refusals)})
 
 
 MUTANTS = (

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
 import numpy as np
 
+from protocols.canonical import encode
+from protocols.committee import Committee
+from protocols.mesh import InProcessMesh, in_process_meshes
 from protocols.prg import RingVector, Stream, new_seed
 from protocols.zero_sharing import PairwiseKeys, zero_share
 from securefl.audit.hostile import same
@@ -24,30 +30,44 @@ def _ring_breaks() -> Finding:
     return Finding(found == SIZE, said, {"recovered": found, "colluders": 2})
 
 
+def _committee() -> list[Committee]:
+    """A committee of so many parties, formed as in any round."""
+    with ExitStack() as stack, ThreadPoolExecutor(RING_PARTIES) as pool:
+        meshes = in_process_meshes(RING_PARTIES, 30.0)
+        for mesh in meshes:
+            stack.callback(mesh.close)
+
+        def join(mesh: InProcessMesh) -> Committee:
+            mesh.connect()
+            return Committee.join(mesh)
+
+        return list(pool.map(join, meshes))
+
+
 def _ring_caught() -> Finding:
-    table = {frozenset((i, j)): new_seed() for i in range(RING_PARTIES) for j in range(i)}
-
-    def keys_of(party: int) -> PairwiseKeys:
-        others = [j for j in range(RING_PARTIES) if j != party]
-        return PairwiseKeys(party, {j: table[frozenset((party, j))] for j in others}, bytes(32))
-
-    own = an_update(1).astype(np.uint64) << np.uint64(32)
-    opening = own + zero_share(keys_of(BETWEEN), CONTEXT, SIZE)
-    found = {}
-    for colluders in (2, RING_PARTIES - 1):
-        # The neighbours' keys with this party, then everybody's.
-        known = [(BETWEEN + step) % RING_PARTIES for step in (-1, 1, 2, 3)][:colluders]
-        rest = opening.copy()
-        for peer in known:
-            pair = PairwiseKeys(0, {1: table[frozenset((peer, BETWEEN))]}, bytes(32))
-            mask = zero_share(pair, CONTEXT, SIZE)
-            rest = rest - mask if peer > BETWEEN else rest + mask
-        found[colluders] = same(rest, own)
+    """A party of a committee prepares its opening share; others take off whatever masks they have keys for."""
+    committee = _committee()
+    try:
+        own = an_update(1)
+        opening = committee[BETWEEN].prepare(own, CONTEXT)
+        found = {}
+        for colluders in (0, 2, RING_PARTIES - 1):
+            # Nobody's keys with this party, the neighbours', then everybody's.
+            known = [(BETWEEN + step) % RING_PARTIES for step in (-1, 1, 2, 3)][:colluders]
+            rest = opening.copy()
+            for peer in known:
+                pair = PairwiseKeys(0, {1: committee[peer]._keys._keys[BETWEEN]}, bytes(32))
+                mask = zero_share(pair, encode(["opening", CONTEXT]), SIZE)
+                rest = rest - mask if peer > BETWEEN else rest + mask
+            found[colluders] = same(rest >> np.uint64(64 - WIDTH), own)
+    finally:
+        for member in committee:
+            member.leave()
     said = (
-        f"Two of {RING_PARTIES} parties unmasked {found[2]} of {SIZE} numbers, and only all {RING_PARTIES - 1} others "
-        f"together all {found[RING_PARTIES - 1]}, as the sum itself would tell them."
+        f"An opening share shows {found[0]} of {SIZE} numbers, two of {RING_PARTIES} parties read {found[2]}, and only "
+        f"all {RING_PARTIES - 1} others together {found[RING_PARTIES - 1]}, as the sum itself would tell them."
     )
-    holds = found[2] <= 1 and found[RING_PARTIES - 1] == SIZE
+    holds = found[0] <= 1 and found[2] <= 1 and found[RING_PARTIES - 1] == SIZE
     return Finding(holds, said, {"by_two": found[2], "by_all_others": found[RING_PARTIES - 1]})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
@@ -14,7 +14,6 @@ import securefl.domain.serving
 import securefl.domain.session
 import securefl.roles.hospital
 from protocols.envelope import SealingKey
-from securefl.audit.mutants import logs, nodes
 from securefl.audit.mutants.share import MALLORY, NOW, SOUTH, STEWARD
 from securefl.consent import Consent
 from securefl.domain import child, frames, log, release, sandbox
@@ -23,7 +22,6 @@ from securefl.domain.frames import Frame, Inside
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.runs import Runs
-from securefl.domain.sandbox import Cell
 from securefl.domain.seen import Cursor
 from securefl.domain.verifying import Record
 from securefl.flower.supernode import OwnAppState
@@ -166,8 +164,8 @@ def lines_unchained(patch):
 
 
 def heads_not_kept(patch):
-    verify = logs.verify
-    patch(logs, "verify", lambda where, public, _witnessed=(): verify(where, public))
+    verify = log.verify
+    patch(log, "verify", lambda where, public, _witnessed=(): verify(where, public))
 
 
 def the_owners_environment(patch):
@@ -175,16 +173,14 @@ def the_owners_environment(patch):
 
 
 def no_walls(patch):
-    patch(
-        nodes,
-        "Cell",
-        lambda **fields: Cell(**{**fields, "files": {**fields["files"], _beside(fields): True}}),
-    )
+    start = sandbox.start
 
+    def beside(cell):
+        """The folder of the hospital's keys is there too."""
+        keys = cell.folder.parent / "keys"
+        return start(replace(cell, files={**cell.files, keys: True}) if keys.exists() else cell)
 
-def _beside(fields) -> Path:
-    """The folder of the hospital's keys."""
-    return fields["folder"].parent / "keys"
+    patch(sandbox, "start", beside)
 
 
 def any_app(patch):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pytest
 import torch
 
 from securefl.audit import distinguisher
+from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS, masks, sums
 from securefl.audit.registry import try_mutant
+from tests.securefl.audit.test_registry import resolve
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +32,66 @@ def _quick(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
+def code_of(function):
+    """What runs when it is called."""
+    if isinstance(function, property):
+        function = function.fget
+    elif isinstance(function, cached_property):
+        function = function.func
+    function = inspect.unwrap(function)
+    return getattr(function, "__func__", function).__code__
+
+
+@contextmanager
+def watched(codes):
+    """For the block, which of these are called, in any thread that begins in it; gives the set."""
+    called = set()
+
+    def watch(frame, event, _argument):
+        if event == "call" and frame.f_code in codes:
+            called.add(frame.f_code)
+
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    try:
+        yield called
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_naive_protocol_breaks_and_what_ships_does_not(name):
-    trial = try_mutant(MUTANTS[name])
+    mutant, called = MUTANTS[name], set()
+    codes = {code_of(resolve(dotted)) for dotted in CLAIMS[mutant.claim].where}
+
+    def caught():
+        with watched(codes) as now:
+            finding = mutant.caught()
+        called.update(now)
+        return finding
+
+    trial = try_mutant(replace(mutant, caught=caught))
     assert trial.breaks.holds, trial.breaks.sentence
     assert trial.caught.holds, trial.caught.sentence
     assert trial.breaks.numbers
     assert trial.caught.numbers
+    # An attack on something else than what enforces the claim would say nothing of it.
+    assert called, f"The attack reaches none of {', '.join(CLAIMS[mutant.claim].where)}."
+
+
+def test_control_what_is_called_is_seen():
+    with watched({code_of(one), code_of(other)}) as called, ThreadPoolExecutor(1) as pool:
+        pool.submit(one).result()
+    assert called == {code_of(one)}
+
+
+def one():
+    """Called in another thread."""
+
+
+def other():
+    """Not called."""
 
 
 def test_generators_are_left_as_they_were():

@@ -21,7 +21,7 @@ from securefl.roles.hospital import Answer, HospitalMachine
 from securefl.roles.host import Answering
 from securefl.roles.messages import Refusal, Verification, read_message
 from securefl.roles.party import PartyMachine
-from securefl.roles.party_memory import OpenedCohorts, PartyMemory
+from securefl.roles.party_memory import OpenedCohort, PartyMemory
 from securefl.roles.replica import Place, Replica
 
 from .fuzz.corpus import Corpus
@@ -32,7 +32,7 @@ from .fuzz.points import Live, Point
 
 RECORDS: dict[str, type[Record]] = {
     "party memory": PartyMemory,
-    "ledger opened": OpenedCohorts,
+    "ledger opened": OpenedCohort,
     "party receipt": SignedOutcome,
     "hospital answer": Answer,
     "hospital pledge": pledges.Pledge,

@@ -17,7 +17,7 @@ from securefl.roles.coordinator import MAX_RECOVERIES
 from securefl.roles.effects import AddShares, CheckNorms, NormsChecked, OpenSum, coin_context
 from securefl.roles.messages import Freeze, KeyRequest, Prepare, Refusal, Release, SignedRoundKey
 from securefl.roles.party import spool
-from securefl.roles.party_memory import SHARE, OpenedCohorts
+from securefl.roles.party_memory import SHARE, OpenedCohort
 
 BOUND = 2.0
 """The stage's hospitals have updates of norms below 1.5."""
@@ -129,17 +129,17 @@ def test_the_minimum_is_checked_again_after_the_verdict(theatre, cast, tmp_path,
     assert not [job for _, job in stage.jobs if isinstance(job, AddShares) and job.context.round == 1]
 
 
-def test_the_verdict_may_not_leave_a_cohort_that_differs_by_one_from_an_opened_one(theatre, cast, tmp_path):
+def test_the_verdict_may_not_leave_another_cohort_than_was_opened_on_the_model(theatre, cast, tmp_path):
     # In an earlier study of the same model, the parties opened the sum of all four.
     stage = theatre.stage(cast, tmp_path, faults=offending(theatre, "va"))
     stage.capture(Freeze, 1)
     place = f"opened-update-{stage.coordinator._now().context.model.hex()[:32]}"
-    opened = OpenedCohorts(cohorts=[sorted(cast.terms.hospitals)]).to_bytes()
+    opened = OpenedCohort(cohort=sorted(cast.terms.hospitals)).to_bytes()
     for party in cast.terms.parties:
         stage.store(f"{party}-ledger").put(place, opened)
     stage._restart_all()
     with pytest.raises(
-        EngineError, match=r"Round 1 cannot be opened\. A sum over hospitals that differ by 1"
+        EngineError, match=r"Round 1 cannot be opened\. A sum over other hospitals was opened"
     ):
         stage.run()
     assert all(not stage.emitted[party, 1] for party in cast.terms.parties)

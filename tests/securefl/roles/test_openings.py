@@ -29,7 +29,7 @@ from securefl.roles.messages import (
     StatusRequest,
     read_message,
 )
-from securefl.roles.party_memory import MEMORY, SHARE, OpenedCohorts, PartyMemory
+from securefl.roles.party_memory import MEMORY, SHARE, OpenedCohort, PartyMemory
 
 PARTY = "party-2"
 
@@ -371,9 +371,9 @@ def test_another_study_of_the_same_cohort_is_opened(theatre, tmp_path):
     assert np.array_equal(other.model, theatre.expected(second, [set(second.terms.hospitals)] * 2))
     place = f"opened-update-{stage.outcomes()[1].outcome.context.model.hex()[:32]}"
     for folder in (stage, other):
-        assert OpenedCohorts.from_bytes(folder.store(f"{PARTY}-ledger")[place]).cohorts == [
-            sorted(first.terms.hospitals)
-        ]
+        assert OpenedCohort.from_bytes(folder.store(f"{PARTY}-ledger")[place]).cohort == sorted(
+            first.terms.hospitals
+        )
 
 
 def test_another_study_whose_cohort_differs_by_one_is_refused_at_the_freeze(theatre, tmp_path):
@@ -383,24 +383,28 @@ def test_another_study_whose_cohort_differs_by_one_is_refused_at_the_freeze(thea
     other.before = lambda _to, event: (
         refusals.append(event.message) if isinstance(getattr(event, "message", None), Refusal) else None
     )
-    with pytest.raises(EngineError, match=r"Round 1 cannot be opened\. .*differ by 1 .* take another seed"):
+    with pytest.raises(
+        EngineError, match=r"Round 1 cannot be opened\. .*over other hospitals .* take another seed"
+    ):
         other.run()
-    assert {(r.about, r.reason) for r in refusals} == {("freeze", "differs-by-few")}
+    assert {(r.about, r.reason) for r in refusals} == {("freeze", "other-cohort")}
     assert not [job for _, job in other.jobs if job.context.round == 1]
     assert all(not other.emitted[party, 1] for party in second.terms.parties)
 
 
 def test_the_statistics_of_one_hospital_more_are_refused_too(theatre, tmp_path):
     _, other = after(theatre, tmp_path, theatre.cast(4, 3, 1), theatre.cast(3, 3, 1))
-    with pytest.raises(EngineError, match=r"Round 0 cannot be opened\. .*differ by 1 "):
+    with pytest.raises(EngineError, match=r"Round 0 cannot be opened\. .*over other hospitals "):
         other.run()
     assert not any(other.emitted.values())
 
 
-def test_a_cohort_that_differs_by_more_is_opened(theatre, tmp_path):
+def test_a_cohort_that_differs_by_more_is_refused_too(theatre, tmp_path):
+    # With a third one, no pair of which differs by one, their sums could give a hospital's update away.
     _, other = after(theatre, tmp_path, theatre.cast(5, 3, 1), theatre.cast(3, 3, 1))
-    other.run()
-    assert len(other.outcomes()) == 2
+    with pytest.raises(EngineError, match=r"Round 0 cannot be opened\. .*over other hospitals "):
+        other.run()
+    assert not any(other.emitted.values())
 
 
 def test_one_party_that_remembers_is_enough(theatre, tmp_path):
@@ -410,7 +414,7 @@ def test_one_party_that_remembers_is_enough(theatre, tmp_path):
         ledger = other.store(f"{party}-ledger")
         for name in list(ledger):
             ledger.put(name, b"")
-    with pytest.raises(EngineError, match="differ by 1"):
+    with pytest.raises(EngineError, match="over other hospitals"):
         other.run()
 
 

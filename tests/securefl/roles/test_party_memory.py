@@ -1,15 +1,15 @@
-"""What a party remembers, and its ledger: no two opened cohorts of one model differ by few."""
+"""What a party remembers, and its ledger: one opened cohort for each model."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import chain, combinations
 
+import numpy as np
 import pytest
 
 from protocols.contribution import RoundContext
 from securefl.errors import RefusedError
-from securefl.roles.party_memory import Attempt, Ledger, OpenedCohorts, PartyMemory
+from securefl.roles.party_memory import Attempt, Ledger, OpenedCohort, PartyMemory
 from securefl.roles.terms import INSECURE, STATISTICS, UPDATE
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -45,38 +45,56 @@ def refused(ledger, where, cohort):
     return ""
 
 
-@pytest.mark.parametrize("colluding", [0, 1, 2, 3])
-def test_cohorts_that_an_adversary_could_fill_up_are_refused_and_no_others(terms, colluding):
-    # Of the difference of two sums it knows its own hospitals' updates: one more may not be left over.
-    terms, here = replace(terms, colluding=colluding), context(terms)
-    for opened in SUBSETS:
-        stored = {enter.name: enter.data for enter in Ledger(terms, {}).enter(here, opened)}
+def written(ledger, where, cohort):
+    return {enter.name: enter.data for enter in ledger.enter(where, cohort)}
+
+
+def test_any_other_cohort_is_refused_and_the_same_is_not(terms):
+    here = context(terms)
+    for opened in SUBSETS[1:]:
+        stored = written(Ledger({}), here, opened)
         assert len(stored) == 1
-        ledger = Ledger(terms, stored)
+        ledger = Ledger(stored)
         for cohort in SUBSETS:
-            differing = len(set(opened) ^ set(cohort))
-            expected = "differs-by-few" if 1 <= differing <= colluding + 1 else ""
+            expected = "" if cohort == opened else "other-cohort"
             assert refused(ledger, here, cohort) == expected, (opened, cohort)
 
 
-def test_every_cohort_that_was_opened_counts(terms):
+@pytest.mark.parametrize(
+    ("cohorts", "weights"),
+    [
+        (["abc", "ade", "bcde"], [1, 1, -1]),
+        (["abc", "abd", "acd", "bcd"], [1, 1, 1, -2]),
+    ],
+)
+def test_sums_of_which_no_two_differ_by_one_would_give_an_update_away(terms, cohorts, weights):
+    rows = np.array([[name in cohort for name in NAMES] for cohort in cohorts], dtype=int)
+    assert all(np.abs(a - b).sum() >= 2 for a, b in combinations(rows, 2))
+    only_a = np.array(weights) @ rows
+    assert only_a[0] != 0
+    assert not only_a[1:].any()
     here, stored = context(terms), {}
-    ledger = Ledger(terms, stored)
-    for cohort in (NAMES, ["a", "b", "c"], ["a", "b", "c"]):
-        for enter in ledger.enter(here, cohort):
-            stored[enter.name] = enter.data
+    said = []
+    for cohort in cohorts:
+        said.append(refused(Ledger(stored), here, list(cohort)))
+        if not said[-1]:
+            stored.update(written(Ledger(stored), here, list(cohort)))
+    assert said == ["", *["other-cohort"] * (len(cohorts) - 1)]
+
+
+def test_a_cohort_is_entered_once(terms):
+    here, stored = context(terms), {}
+    ledger = Ledger(stored)
+    stored.update(written(ledger, here, NAMES))
     (data,) = stored.values()
-    assert OpenedCohorts.from_bytes(data).cohorts == [NAMES, ["a", "b", "c"]]
+    assert OpenedCohort.from_bytes(data).cohort == NAMES
     assert ledger.enter(here, NAMES) == []  # nothing new to write
-    assert refused(ledger, here, NAMES[:4])
-    assert refused(ledger, here, ["a", "b"])
-    assert not refused(ledger, here, ["a", "e"])
+    assert not refused(ledger, here, set(NAMES))
 
 
 def test_it_is_by_model_and_kind_and_over_all_studies(terms):
     here = context(terms)
-    stored = {enter.name: enter.data for enter in Ledger(terms, {}).enter(here, NAMES)}
-    ledger, fewer = Ledger(terms, stored), NAMES[1:]
+    ledger, fewer = Ledger(written(Ledger({}), here, NAMES)), NAMES[1:]
     for other in (
         context(terms, study=bytes(32)),
         context(terms, previous=bytes(32), attempt=7, round=3),
@@ -92,9 +110,9 @@ def test_it_is_by_model_and_kind_and_over_all_studies(terms):
 def test_a_ledger_that_another_process_has_written_is_read_again(terms):
     # It is a folder that all of a party's studies share; nothing of it is held in memory.
     here, stored = context(terms), {}
-    ledger = Ledger(terms, stored)
+    ledger = Ledger(stored)
     assert not refused(ledger, here, NAMES[1:])
-    stored.update({enter.name: enter.data for enter in Ledger(terms, {}).enter(here, NAMES)})
+    stored.update(written(Ledger({}), here, NAMES))
     assert refused(ledger, here, NAMES[1:])
 
 
