@@ -1,14 +1,15 @@
 """Hospitals as a process: loads a hospital's state, takes one step, persists, and is ready for any other hospital.
 
 On one computer a few of these serve all hospitals of a simulation; nothing but what is on disk passes from one
-message to the next (records and the built model are only kept as a cache).
+message to the next (records and the built model are only kept as a cache). Over Flower each message has a process of
+its own: records, model and torch are loaded when a step needs them, which is when the hospital contributes.
 """
 
 from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from protocols.errors import EncodingError
 from protocols.ring import signed
 from securefl import consortium as members
-from securefl import durable, plaintext
+from securefl import durable
 from securefl.consent import NOT_APPROVED, Consent
 from securefl.data import HospitalData, load_all, load_hospital
 from securefl.engines import exhibits
@@ -31,12 +32,15 @@ from securefl.roles.messages import Announcement, Refusal, Settled, read_message
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 from securefl.training.server import Vector
-from securefl.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from securefl.privacy import Budget
     from securefl.roles.spending import Spending
     from securefl.training.private import PrivateTrainer
+    from securefl.training.trainer import Trainer
+
+LAYOUT = "layout"
+"""How many leading coordinates of the model are parameters: what an outcome needs to know of a model of torch's."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +68,45 @@ class HospitalPlaces:
 
 
 class TimedTrainer:
-    """A trainer that says how long it trained; the rest of a step is encoding, sharing and sealing."""
+    """A trainer that is made when it is needed, and says how long it trained.
 
-    def __init__(self, trainer: Trains) -> None:
-        self._trainer = trainer
+    Args:
+        make: the trainer.
+    """
+
+    def __init__(self, make: Callable[[], Trains]) -> None:
+        self._make = make
+        self._made: Trains | None = None
+        self._total: Vector | None = None
         self.seconds = 0.0
         self.last: Vector | None = None
 
+    def _trainer(self) -> Trains:
+        if self._made is None:
+            self._made = self._make()
+            if self._total is not None:
+                self._made.use_statistics(self._total)
+        return self._made
+
     def initial_model(self) -> Vector:
         """As the trainer."""
-        return self._trainer.initial_model()
+        return self._trainer().initial_model()
 
     def statistics(self) -> Vector:
         """As the trainer."""
-        return self._trainer.statistics()
+        return self._trainer().statistics()
 
     def use_statistics(self, total: Vector) -> None:
         """As the trainer."""
-        self._trainer.use_statistics(total)
+        self._total = total
+        if self._made is not None:
+            self._made.use_statistics(total)
 
     def update(self, model: Vector, round_: int) -> Vector:
-        """As the trainer, timed."""
+        """As the trainer, timed; the rest of a step is loading, encoding, sharing and sealing."""
+        trainer = self._trainer()
         started = time.perf_counter()
-        self.last = self._trainer.update(model, round_)
+        self.last = trainer.update(model, round_)
         self.seconds += time.perf_counter() - started
         return self.last
 
@@ -129,12 +149,12 @@ class HospitalNode:
         store = Store(home_of(self._places.home, self._terms.study) / hospital)
         if (answer := self._not_approved(hospital, message, store)) is not None:
             return Reply([answer], {})
-        trainer = TimedTrainer(self._trainer(hospital))
+        trainer = TimedTrainer(partial(self._trainer, hospital))
         keys = self._keys_of(hospital)
         ledger = self._ledger(hospital)
         machine = HospitalMachine(
             hospital, self._terms, keys.signing, keys.sealing, trainer, self._study.settings.server,
-            self._trainers[hospital].layout.trainable_size, store, self._spending.get(hospital),
+            self._trainable(hospital, store), store, self._spending.get(hospital),
             self._consent(hospital),
         )  # fmt: skip
         messages = Answering(machine, store, ledger=ledger).answer(message)
@@ -198,8 +218,20 @@ class HospitalNode:
             self._keys[hospital] = members.load_keys(folder, self._consortium.member(hospital))
         return self._keys[hospital]
 
-    def _trainer(self, hospital: str) -> Trains:
+    def _trainable(self, hospital: str, store: Store) -> int:
+        """See ``LAYOUT``. The first message of a study, which needs the model anyway, writes it."""
+        if not (kept := store.get(LAYOUT, b"")).isdigit():
+            kept = b"%d" % self._trainer(hospital).layout.trainable_size
+            store.keep(LAYOUT, kept)
+        return int(kept)
+
+    def _trainer(self, hospital: str) -> Trainer | PrivateTrainer:
         if hospital not in self._trainers:
+            # Late: they take torch.
+            from securefl.training.determinism import settle
+            from securefl.training.trainer import Trainer
+
+            settle()
             study, private = self._study, self._terms.private
             data = self._data(hospital)
             if private is None:
@@ -244,6 +276,9 @@ class HospitalNode:
         """What a simulation compares and pictures: the encoded update, in the clear."""
         if update is None or not self._study.simulation:
             return
+        # Late: it takes torch, which is loaded by now.
+        from securefl import plaintext
+
         try:
             encoded = signed(self._terms.encoding(UPDATE).encode(update))
         except EncodingError:

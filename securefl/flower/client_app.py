@@ -62,10 +62,6 @@ def handled(places: Places, letters: list[bytes], seconds: float) -> Reply:
     """
     if places.role == "party":
         return joined([_forwarded(places, letter, seconds) for letter in letters])
-    # Late: a party's ClientApp starts without torch.
-    from securefl.training.determinism import settle
-
-    settle()
     node = _hospital(places)
     return joined([node.handle(places.name, letter) for letter in letters])  # type: ignore[attr-defined]
 
@@ -95,6 +91,7 @@ def _forwarded(places: Places, letter: bytes, seconds: float) -> Reply:
 @cache
 def _hospital(places: Places) -> object:
     """Kept for a process that serves several deliveries, as those of a simulation do."""
+    # Late: a party's ClientApp carries bytes and needs none of it.
     from securefl.engines.hospital_node import HospitalNode, HospitalPlaces
 
     return HospitalNode(
