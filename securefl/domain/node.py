@@ -11,8 +11,9 @@ from securefl.member import MEMBER_FILE, Places
 from securefl.roles.hospital import MEMORY
 from securefl.roles.replica import Replica
 
-MAX_MEMORY = 1 << 31
-"""Bytes. What a run writes is not believed to be a memory: its study's code could make anything of the file."""
+MAX_MEMORY = 1 << 30
+"""Bytes, of a model with 60 million coordinates. What a run writes is not believed to be a memory: its study's code
+could make anything of the file, and a service that reads it must not run out of memory."""
 
 
 def hospital_name(folder: Path) -> str:

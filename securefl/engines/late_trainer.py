@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from securefl.training.private import PrivateTrainer
     from securefl.training.trainer import Trainer
 
-TRAINABLE = "trainable"
+LAYOUT = "layout"
 """In the hospital's store: how many leading coordinates of the model are parameters."""
 
 
@@ -42,9 +42,10 @@ class LateTrainer:
 
     def trainable_size(self, store: Store) -> int:
         """Parameters among the model's coordinates: of the store, or else of the model, and then stored."""
-        if TRAINABLE not in store:
-            store.put(TRAINABLE, str(self._made().layout.trainable_size).encode())
-        return int(store[TRAINABLE])
+        if not (kept := store.get(LAYOUT, b"")).isdigit():
+            kept = b"%d" % self._made().layout.trainable_size
+            store.keep(LAYOUT, kept)
+        return int(kept)
 
     def initial_model(self) -> Vector:
         """As the trainer."""

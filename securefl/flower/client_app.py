@@ -91,6 +91,7 @@ def _forwarded(places: Places, letter: bytes, seconds: float) -> Reply:
 @cache
 def _hospital(places: Places) -> object:
     """Kept for a process that serves several deliveries, as those of a simulation do."""
+    # Late: a party's ClientApp carries bytes and needs none of it.
     from securefl.engines.hospital_node import HospitalNode, HospitalPlaces
 
     return HospitalNode(

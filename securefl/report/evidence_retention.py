@@ -111,6 +111,10 @@ RULES = (
         "overwritten each round; the last stays", "as the released model", "Delete when the study is closed.",
     ),
     Rule(
+        "hospital", ("homes/{hospital}/layout",), "how many of the model's coordinates are parameters", "for good",
+        "none", "Delete when the study is closed.",
+    ),
+    Rule(
         "hospital", ("homes/{hospital}/answer",), "its sealed contribution, to send the same again after a crash",
         "until the round's outcome", "sealed to the parties", "Erased by itself.",
     ),

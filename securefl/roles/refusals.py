@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _ANNOUNCED = "The announcement does not fit the study, or what this hospital has answered: see its own log."
-_OUTCOME = "The outcome does not continue the chain that this hospital has: see its own log."
 _CHECKED = "This does not belong to the check of a sum in which this hospital takes part: see its own log."
 
 SENTENCES: Mapping[str, str] = {
@@ -29,7 +28,7 @@ SENTENCES: Mapping[str, str] = {
     "other-encoding": "The vector's width or size is not the study's.",
     "other-size": "The round wants another number of coordinates than the hospital's model has.",
     "other-model": "The announced model is not the one that the previous outcome gives.",
-    "other-chain": _OUTCOME,
+    "other-chain": "The message does not continue the chain that this hospital has: see its own log.",
     "other-parties": "The committee is not the study's, or does not bring one key for each party, in order.",
     "other-key": "A party's sealing key belongs to another round or attempt.",
     "key-not-pinned": "A party's sealing key is not signed by the key pinned for it.",

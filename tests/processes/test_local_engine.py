@@ -65,7 +65,7 @@ def test_private_files_are_private_and_nothing_else_is_left(undisturbed: Path) -
             allowed = 0o700 if path.is_dir() else 0o600
             assert stat.S_IMODE(path.stat().st_mode) == allowed, path
     names = {path.name for path in (undisturbed / "homes").rglob("*") if path.is_file()}
-    kept = ("memory", "revealed", "receipt-", "opened-", "total-")
+    kept = ("memory", "layout", "revealed", "receipt-", "opened-", "total-")
     # No spooled envelope, no share, no answer and no update outlives its round.
     assert all(name.startswith(kept) for name in names), names
     assert not (undisturbed / "stop").exists()

@@ -93,6 +93,25 @@ def replaced(folder, old, new):
     (folder / "study.toml").write_text(text.replace(old, new))
 
 
+def test_a_party_with_a_home_for_each_study_needs_one_ledger_for_all(refused, tmp_path):
+    arguments = [
+        "--study",
+        "s",
+        "--consortium",
+        "c",
+        "--keys",
+        "k",
+        "--socket",
+        "x",
+        "--listen",
+        "127.0.0.1:1",
+    ]
+    said = refused(
+        "party", "serve", "uni", *arguments, "--peer", "127.0.0.1:1", "--home", tmp_path / "{study}" / "uni"
+    )
+    assert "wants --ledger" in said
+
+
 # -- run: what is found before anything is written -----------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +15,10 @@ from protocols.signing import SigningKey
 from securefl import consortium as members
 from securefl.domain.node import awaited_round
 from securefl.engines.hospital_node import HospitalNode, HospitalPlaces
+from securefl.engines.late_trainer import LAYOUT
 from securefl.errors import ConsortiumError
 from securefl.permit import Permit, SignedPermit
+from securefl.roles.hospital import MEMORY
 from securefl.roles.host import home_of
 from securefl.roles.messages import (
     Accepted,
@@ -23,8 +27,10 @@ from securefl.roles.messages import (
     Declined,
     Refusal,
     Settled,
+    Verification,
     read_message,
 )
+from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
 from securefl.study import Study
 from securefl.world import World
@@ -125,35 +131,80 @@ def test_a_steward_without_a_folder_for_permits_is_an_error(places, announcement
         answer(replace(places, permit=None), announcement)
 
 
-def outcome(places, study):
-    """The statistics round's outcome of a study, signed by the parties."""
+def outcomes(places, study):
+    """Two outcomes of a study, signed by the parties: the statistics round's, and an update's."""
     consortium = members.load(places.consortium)
-    terms, world = Terms.of(study, consortium), World.of(study, Terms.of(study, consortium))
-    context = RoundContext(
-        study=terms.study, round=0, attempt=1, previous=terms.beginning, purpose="statistics",
-        model=world.start().state.digest(), parties=list(terms.parties), width=64, size=world.sizes["statistics"],
-    )  # fmt: skip
-    cohort = list(terms.hospitals)
-    frozen = FrozenList(
-        context=context.digest(), cohort=cohort, contributions=dict.fromkeys(cohort, bytes(32)), absent={}
-    )
-    total = terms.statistics.encode(np.full(context.size, 16.0)).tobytes()
-    outcome = Outcome(context=context, frozen=frozen, excluded={}, total=total_digest(total))
+    terms = Terms.of(study, consortium)
+    world = World.of(study, terms)
     keys = [members.load_keys(places.keys / name, consortium.member(name)).signing for name in terms.parties]
-    signed = SignedOutcome(outcome=outcome, signatures=[sign(outcome, key) for key in keys])
-    return Settled(signed=signed, total=total)
+    cohort, replica, made = list(terms.hospitals), world.start(), []
+    for round_, value in enumerate((16.0, 0.25)):
+        purpose = terms.purpose(round_)
+        context = RoundContext(
+            study=terms.study, round=round_, attempt=1, previous=replica.place.previous, purpose=purpose,
+            model=replica.state.digest(), parties=list(terms.parties), width=terms.encoding(purpose).width,
+            size=world.sizes[purpose],
+        )  # fmt: skip
+        frozen = FrozenList(
+            context=context.digest(), cohort=cohort, contributions=dict.fromkeys(cohort, bytes(32)), absent={}
+        )
+        total = terms.encoding(purpose).encode(np.full(context.size, value)).tobytes()
+        outcome = Outcome(context=context, frozen=frozen, excluded={}, total=total_digest(total))
+        signed = SignedOutcome(outcome=outcome, signatures=[sign(outcome, key) for key in keys])
+        made.append(Settled(signed=signed, total=total))
+        replica = world.follow(replica, made[-1])
+    return made, replica
 
 
 def test_one_folder_serves_study_after_study_and_remembers_each(places):
     places = replace(places, steward=b"", permit=None, home=places.home / "{study}")
-    studies = []
     for seed in (1, 2):
         (places.study / "study.toml").write_text(STUDY.replace("seed = 1", f"seed = {seed}"))
-        studies.append(Study.load(places.study))
-        settled = outcome(places, studies[-1])
+        (settled, _), replica = outcomes(places, Study.load(places.study))
         # Each begins at its beginning, whatever stood in the folder before.
         assert answer(places, settled) == Accepted(member="north", round=0)
-        node = HospitalNode(places)
-        node.handle("north", settled.to_bytes())
-        assert awaited_round(home_of(places.home, node._terms.study), "north") == 1
+        assert awaited_round(home_of(places.home, replica.place.study), "north") == 1
     assert len(list(places.home.parent.glob("*/north/memory"))) == 2
+
+
+STEP = """
+import sys
+from pathlib import Path
+from securefl.engines.hospital_node import HospitalNode, HospitalPlaces
+study, message = map(Path, sys.argv[1:])
+places = HospitalPlaces(study, study / "consortium.toml", study / "keys", study / "home", study / "socket")
+HospitalNode(places).handle("north", message.read_bytes())
+print("torch" in sys.modules)
+"""
+
+
+def test_only_a_contribution_loads_torch(places, announcement):
+    """Over Flower each message has a process of its own, and torch costs seconds."""
+    places = replace(places, steward=b"", permit=None)
+    (first, second), replica = outcomes(places, Study.load(places.study))
+    digest = second.signed.outcome.digest()
+    check = Verification(outcome=digest, round=1, coins=[], answers=[])
+    loaded = {}
+    for name, message in {
+        "the first": first, "an outcome": second, "a challenge": Challenge(outcome=digest, coins=[]),
+        "a check": check,
+    }.items():  # fmt: skip
+        (places.study / "message").write_bytes(message.to_bytes())
+        command = [sys.executable, "-c", STEP, str(places.study), str(places.study / "message")]
+        loaded[name] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    # The first of a study needs the model: it is the control.
+    assert loaded == {"the first": "True", "an outcome": "False", "a challenge": "False", "a check": "False"}
+    kept = Replica.from_bytes((places.home / "north" / MEMORY).read_bytes())
+    assert kept.state.digest() == replica.state.digest()
+    assert kept.place == replica.place
+
+
+def test_a_damaged_layout_is_made_anew(places):
+    places = replace(places, steward=b"", permit=None)
+    (first, second), replica = outcomes(places, Study.load(places.study))
+    answer(places, first)
+    (places.home / "north" / LAYOUT).write_bytes(b"x")
+    answer(places, second)
+    assert (places.home / "north" / LAYOUT).read_bytes().isdigit()
+    kept = Replica.from_bytes((places.home / "north" / MEMORY).read_bytes())
+    assert kept.state.digest() == replica.state.digest()

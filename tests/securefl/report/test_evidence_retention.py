@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from securefl.engines.hospital_node import LAYOUT
 from securefl.report.evidence_retention import RULES, Kept, retention
 from securefl.roles.hospital import ANSWER
 from securefl.roles.hospital import MEMORY as HOSPITAL_MEMORY
@@ -64,6 +65,7 @@ def test_control_a_file_that_no_rule_knows_is_named(finished: RunFolder) -> None
         (f"homes/party-1/{receipt(99)}", "party", "copy of each receipt"),
         ("homes/party-1.ledger/opened-update-00", "party", "over which hospitals"),
         (f"homes/west/{HOSPITAL_MEMORY}", "hospital", "model after the last outcome"),
+        (f"homes/west/{LAYOUT}", "hospital", "coordinates are parameters"),
         (f"homes/west/{ANSWER}", "hospital", "sealed contribution"),
         (f"homes/west/{PLEDGE}7", "hospital", "own encoded update"),
         (f"homes/west/{TOTAL}7", "hospital", "the sum that it checks"),
