@@ -22,6 +22,8 @@ from protocols.chain import (
 from protocols.contribution import FrozenList, sign
 from securefl import consortium as members
 from securefl import running
+from securefl.audit.deployment import Examined, examine
+from securefl.cli import main
 from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
 from securefl.roles.messages import Settled
 from securefl.roles.terms import Terms
@@ -55,6 +57,24 @@ learning_rate = 0.1
 [server]
 optimizer = "fedavgm"
 """
+PUBLIC = """\
+standardise = "public"
+public_mean = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
+public_std = [10.0, 20.0, 50.0, 25.0, 1.0, 0.5, 1.0, 0.5, 1.0, 0.5]"""
+PRIVACY = """\
+learning_rate = 0.1
+[privacy]
+epsilon = 20.0
+delta = 1e-5
+clip = 0.5
+sampling_rate = 0.25
+patients = 490
+largest_hospital = 250"""
+PRIVATE = (
+    ('standardise = "features"', PUBLIC),
+    ("minimum_parties = 2\n", ""),
+    ("learning_rate = 0.1", PRIVACY),
+)
 COPIED = ("study", "consortium.toml", "receipts", "run.json", "model.safetensors")
 
 
@@ -64,6 +84,19 @@ def changed(study: str, *changes: tuple[str, str]) -> str:
         assert old in study
         study = study.replace(old, new)
     return study
+
+
+def lines(examined: Examined) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.mark, check.says) for check in examined.checks}
+
+
+def failing(folder: Path, **arguments: Any) -> str:
+    """The one promise that is broken, with what is said of it."""
+    examined = examine(folder, **arguments)
+    broken = [check for check in examined.checks if check.mark == "fails"]
+    assert len(broken) == 1, broken
+    assert examined.broken == broken[0]
+    return f"{broken[0].name}: {broken[0].says}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +131,16 @@ def finished_once(runs: Runs) -> Path:
 def finished(finished_once: Path, tmp_path: Path) -> RunFolder:
     """A copy of that run, to be changed at will."""
     return RunFolder(Path(shutil.copytree(finished_once, tmp_path / "run")))
+
+
+@pytest.fixture(scope="session")
+def private_once(runs: Runs) -> Path:
+    return runs.make("private", *PRIVATE)
+
+
+@pytest.fixture
+def private(private_once: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(private_once, tmp_path / "private")))
 
 
 @pytest.fixture
@@ -196,3 +239,19 @@ class Forger:
 def forge() -> type[Forger]:
     """``forge(run)``: who signs another outcome or closing of that run."""
     return Forger
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.setenv("COLUMNS", "150")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["securefl", "audit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
