@@ -148,7 +148,7 @@ class Session:
 
         Args:
             peer: an email.
-            fingerprint: as the peer read it out; spaces do not count.
+            fingerprint: as the peer read it out; spaces and capitals do not count.
 
         Raises:
             UnknownPeerError: no card of this name lies in the relay, or its fingerprint is another.
