@@ -97,10 +97,11 @@ class Operator(Session):
                     part()
                 except (RelayError, ChangedKeyError) as error:
                     troubles[str(error)] = "relay-away"
-                except SecureFLError as error:
+                except (SecureFLError, OSError) as error:
                     troubles[str(error)] = "step-failed"
             for said in sorted(troubles.keys() - self._troubles):
-                self.log.append("securefl", troubles[said], None, said)
+                with contextlib.suppress(EngineError):  # a full disk may have no place for a line either
+                    self.log.append("securefl", troubles[said], None, said)
             self._troubles = set(troubles)
 
     def _take_mail(self) -> None:
