@@ -112,6 +112,7 @@ class Mail:
         Raises:
             CardError: none lies there, or it is none of that name's.
             ChangedKeyError: that person is pinned with another one.
+            RevokedError: one of its keys was removed here.
         """
         data = self.relay.card(checked(email))
         if data is None:

@@ -243,7 +243,7 @@ class Operator(Session):
         if self._run is None:  # this session began while a run was under way
             if self._is_over(proposal):
                 self._hand_over(proposal)
-            elif self._registered:
+            elif self._registered and not RunFolder(self._out(proposal)).running():
                 self._start_run(proposal, resume=self._out(proposal).exists())
             return
         if self._run.poll() is None:

@@ -153,6 +153,7 @@ class Session:
         Raises:
             UnknownPeerError: no card of this name lies in the relay, or its fingerprint is another.
             ChangedKeyError: this peer was accepted before, with other keys.
+            RevokedError: one of its keys was removed before.
         """
         with self.alone():
             card = self.mail.card_of(peer)
