@@ -269,8 +269,8 @@ class Operator(Session):
         try:
             self._peers.get(proposal.approver)
             self._add_permits(proposal)
-            for piece in pieces(proposal.digest(), self._out(proposal)):
-                self._mail.queue(proposal.approver, Piece.topic, piece.to_bytes())
+            parcel = pieces(proposal.digest(), self._out(proposal))
+            self.post(proposal.approver, Piece.topic, (piece.to_bytes() for piece in parcel))
         except EngineError:
             raise  # this computer's fault: it is tried again
         except SecureFLError as error:

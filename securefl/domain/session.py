@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +22,7 @@ from securefl.domain.log import AuditLog
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.relay import Carrier
+from securefl.errors import EngineError
 
 if TYPE_CHECKING:
     from syft_rds import SyftRDSClient
@@ -105,6 +106,20 @@ class Session:
         with suppress(UnknownPeerError):
             self._mail.queue(person, topic, body)
         self.send_waiting()
+
+    def post(self, person: str, topic: str, bodies: Iterable[bytes]) -> None:
+        """Put many letters into the outbox; where the disk has no place for the next, those that wait go first.
+
+        Raises:
+            UnknownPeerError: the person is not pinned.
+            EngineError: the disk is full, and the share takes nothing now.
+        """
+        for body in bodies:
+            try:
+                self._mail.queue(person, topic, body)
+            except EngineError:
+                self.send_waiting()
+                self._mail.queue(person, topic, body)
 
     def send_waiting(self) -> None:
         """Bring what waits to the share, as far as that can be done now."""
