@@ -39,7 +39,7 @@ class Permit(Record):
         hospital: whose contribution it allows.
         dataset: the records that it is about, by the hospital's name for them.
         purpose: what the researcher said it is for.
-        runs: how often the study may be started, at least 1.
+        runs: how often the study may be started, at least 1; a domain's stewards give 1.
         epsilon, delta: most that all runs of the study together may tell about one ``unit``, as decimals; with ""
             there is no such limit but the study's own and the hospital's budget.
         unit: "patient" or "hospital"; "" without epsilon.

@@ -95,6 +95,16 @@ def publish(
 
 
 @app.command()
+def withdraw(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")], reason: Reason, home: Home = HERE
+) -> None:
+    """Owner: show a dataset no longer. Approvals that name it stand until they are revoked."""
+    with _owner(home) as owner:
+        owner.withdraw(name, reason)
+        print(f"{name} is withdrawn.")
+
+
+@app.command()
 def datasets(home: Home = HERE) -> None:
     """List the datasets: your own as an owner, the hospitals' as a researcher."""
     with _session(home) as session:
@@ -172,15 +182,14 @@ def approve(
     name: Name,
     reason: Reason,
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long it holds.")] = 90,
-    runs: Annotated[int, typer.Option(min=1, max=1000, help="How often the study may be started.")] = 1,
     epsilon: Annotated[
         float | None, typer.Option(help="Most that it may spend (default: what the study promises).")
     ] = None,
     home: Home = HERE,
 ) -> None:
-    """Owner: allow it."""
+    """Owner: allow it, for one run."""
     with _owner(home) as owner:
-        owner.request(name).approve(reason, days=days, runs=runs, epsilon=epsilon)
+        owner.request(name).approve(reason, days=days, epsilon=epsilon)
         print(f"{name} is approved.")
 
 

@@ -68,8 +68,3 @@ def read_card(data: bytes) -> Card:
             "This is not a card that its own key has signed: ask its owner for a new one."
         ) from error
     return card
-
-
-def same_fingerprint(card: Card, told: str) -> bool:
-    """Whether a person was told this card's fingerprint; spaces and capitals do not matter."""
-    return "".join(told.lower().split()) == "".join(card.fingerprint.split())

@@ -83,10 +83,6 @@ class NotApprovedError(DomainError):
     """What is asked for was not approved, or something else was."""
 
 
-class ExpiredError(DomainError):
-    """An approval whose time is over."""
-
-
 class RevokedError(DomainError):
     """An approval, or a person, that was removed."""
 

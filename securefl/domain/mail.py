@@ -112,6 +112,7 @@ class Mail:
         Raises:
             CardError: none lies there, or it is none of that name's.
             ChangedKeyError: that person is pinned with another one.
+            RevokedError: one of its keys was removed here.
         """
         data = self.relay.card(checked(email))
         if data is None:
@@ -235,9 +236,9 @@ class Mail:
                 failed[sender.email] = error
         if failed and len(failed) == len(senders):
             raise next(iter(failed.values()))  # the share itself, as far as this person can tell
-        for email, error in failed.items():
+        for email, why in failed.items():
             where = f"{email}/to/{self.identity.email}"
-            self.quarantine.put(b"", email, "unreadable-folder", str(error), where)
+            self.quarantine.put(b"", email, "unreadable-folder", str(why), where)
         return came
 
     def _fetch_from(self, sender: Card) -> int:

@@ -97,10 +97,11 @@ class Operator(Session):
                     part()
                 except (RelayError, ChangedKeyError) as error:
                     troubles[str(error)] = "relay-away"
-                except SecureFLError as error:
+                except (SecureFLError, OSError) as error:
                     troubles[str(error)] = "step-failed"
             for said in sorted(troubles.keys() - self._troubles):
-                self.log.append("securefl", troubles[said], None, said)
+                with contextlib.suppress(EngineError):  # a full disk may have no place for a line either
+                    self.log.append("securefl", troubles[said], None, said)
             self._troubles = set(troubles)
 
     def _take_mail(self) -> None:
@@ -242,7 +243,7 @@ class Operator(Session):
         if self._run is None:  # this session began while a run was under way
             if self._is_over(proposal):
                 self._hand_over(proposal)
-            elif self._registered:
+            elif self._registered and not RunFolder(self._out(proposal)).running():
                 self._start_run(proposal, resume=self._out(proposal).exists())
             return
         if self._run.poll() is None:
@@ -268,8 +269,8 @@ class Operator(Session):
         try:
             self._peers.get(proposal.approver)
             self._add_permits(proposal)
-            for piece in pieces(proposal.digest(), self._out(proposal)):
-                self._mail.queue(proposal.approver, Piece.topic, piece.to_bytes())
+            parcel = pieces(proposal.digest(), self._out(proposal))
+            self.post(proposal.approver, Piece.topic, (piece.to_bytes() for piece in parcel))
         except EngineError:
             raise  # this computer's fault: it is tried again
         except SecureFLError as error:

@@ -39,8 +39,9 @@ from securefl.domain.request import Request
 from securefl.domain.runs import Runs
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
+from securefl.domain.wording import made
 from securefl.errors import StudyError
-from securefl.permit import EndorsedPermit, Revocation, SignedPermit, SignedRevocation
+from securefl.permit import EndorsedPermit, PermitError, Revocation, SignedPermit, SignedRevocation
 from securefl.study import Study
 
 LONGEST_LOG = 16 * 2**20
@@ -169,6 +170,7 @@ class Owner(Session):
 
         Raises:
             DecidedError: there is no approval that could be revoked.
+            PermitError: a reason that is too long.
         """
         with self.alone():
             found = [signed for signed in self.decisions.proposals() if signed.proposal.name == name]
@@ -197,7 +199,7 @@ class Owner(Session):
         if permit is None or decision is None or decision.state in ENDED:
             return False
         number = permit.permit.number
-        revocation = Revocation(permit=number, time=int(self.clock()), reason=reason)
+        revocation = made(Revocation, PermitError, permit=number, time=int(self.clock()), reason=reason)
         self.log.append(
             self.email, "revoked", proposal.study, reason, proposal=proposal.name, researcher=proposal.researcher,
             permit=number.hex(),

@@ -82,11 +82,6 @@ class Peers:
         gone = [] if old is None else old.gone
         self._write(Pinned(card=card, removed=True, gone=[*gone, *_keys(card)]))
 
-    def removed(self, email: str) -> bool:
-        """Whether the person was known, and is no more."""
-        pinned = self._read(checked(email))
-        return pinned is not None and pinned.removed
-
     def _all(self) -> list[Pinned]:
         known = (self._read(path.stem) for path in sorted(self._folder.glob("*.cbor")) if is_email(path.stem))
         return [pinned for pinned in known if pinned is not None]

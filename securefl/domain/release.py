@@ -122,8 +122,8 @@ class Release:
             with owner.alone():
                 self._decide("released", reason, record.confinement)
                 # All of it waits in the outbox before it counts as released: what fails until then can be repeated.
-                for piece in pieces(self.proposal.digest(), copy):
-                    owner.mail.queue(self.proposal.researcher, Piece.topic, piece.to_bytes())
+                parcel = pieces(self.proposal.digest(), copy)
+                owner.post(self.proposal.researcher, Piece.topic, (piece.to_bytes() for piece in parcel))
                 durable.write(self.folder / STATE, b"released")
                 owner.send_waiting()
                 # What the share does not take now, Syft tells at its next sync.

@@ -2,8 +2,9 @@
 
 Adversary: a researcher, or whoever can write the shared folder or Syft's copy of it, who wants something else to run
     than what was reviewed.
-Promise: a permit is signed over the digest of every byte of a private copy, which was made and compared at the moment
-    of the approval, and over the one signed proposal; nothing else that is called approved has any effect.
+Promise: a permit is signed over the digest of every byte of a private copy, which was made at the first review and
+    compared again at the moment of the approval, and over the one signed proposal; nothing else that is called approved
+    has any effect.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from securefl.domain.errors import DecidedError
 from securefl.domain.letters import Decision, LogCopy, State
 from securefl.domain.proposal import Proposal, SignedProposal, Site, check_study, take_study
 from securefl.domain.review import Review, review
+from securefl.domain.wording import made
 from securefl.errors import StudyError
-from securefl.permit import Permit, SignedPermit
+from securefl.permit import Permit, PermitError, SignedPermit
 from securefl.study import Study
 
 if TYPE_CHECKING:
@@ -90,22 +92,21 @@ class Request:
         reason: str,
         *,
         days: int = DAYS,
-        runs: int = 1,
         epsilon: float | None = None,
         delta: float | None = None,
     ) -> SignedPermit:
-        """Allow it.
+        """Allow it, once: for another run it is proposed again.
 
         Args:
             reason: for the log, and for the researcher.
             days: how long the approval holds.
-            runs: how often the study may be started.
-            epsilon, delta: most that all its runs may tell about one patient; by default what the study promises.
+            epsilon, delta: most that it may tell about one patient; by default what the study promises.
 
         Raises:
             DecidedError: it was decided before.
             ProposalError: what arrived is not what was proposed.
             StudyError: a private study without a target of its own needs a budget here.
+            PermitError: a reason, an end or a budget that no permit can have.
         """
         owner = self._owner
         with owner.alone():
@@ -118,9 +119,10 @@ class Request:
             dataset = owner.dataset(self.site.dataset)
             now = int(owner.clock())
             limit = _limit(study, epsilon, delta)
-            permit = Permit(
-                number=secrets.token_bytes(16), study=self.proposal.study, proposal=self.proposal.digest(),
-                hospital=self.site.hospital, dataset=dataset.name, purpose=self.proposal.purpose, runs=runs,
+            permit = made(
+                Permit, PermitError, number=secrets.token_bytes(16), study=self.proposal.study,
+                proposal=self.proposal.digest(),
+                hospital=self.site.hospital, dataset=dataset.name, purpose=self.proposal.purpose, runs=1,
                 epsilon=limit[0], delta=limit[1], unit=limit[2], not_before=now, expires=now + days * DAY,
                 steward=owner.email, researcher=self.proposal.researcher, reason=reason,
             )  # fmt: skip
@@ -129,7 +131,7 @@ class Request:
             owner.log.append(
                 owner.email, "approved", self.proposal.study, reason, proposal=self.name,
                 researcher=self.proposal.researcher, dataset=dataset.name, permit=permit.number.hex(),
-                expires=permit.expires, runs=runs, epsilon=permit.epsilon,
+                expires=permit.expires, epsilon=permit.epsilon,
             )  # fmt: skip
             signed.save(owner.permit_folder(permit.number))
             owner.decide(self._signed, self.site, "approved", reason, endorsed)
@@ -176,18 +178,20 @@ class Request:
 
         Raises:
             DecidedError: nothing has run.
+            UnknownPeerError: the researcher was removed here.
         """
         owner, signed = self._owner, self.permit
         if signed is None or not self.log:
             raise DecidedError(f"{self.name} has no log: nothing of it has run here.")
         with owner.alone():
+            owner.fingerprint_of(self.proposal.researcher)
             data = owner.node_log(signed)
             owner.log.append(
                 owner.email, "log-shared", self.proposal.study, reason, proposal=self.name,
                 researcher=self.proposal.researcher,
             )  # fmt: skip
             copy = LogCopy(proposal=self.proposal.digest(), hospital=self.site.hospital, log=data)
-            owner.mail.send(self.proposal.researcher, LogCopy.topic, copy.to_bytes())
+            owner.tell(self.proposal.researcher, LogCopy.topic, copy.to_bytes())
 
     def _copy(self) -> Study:
         """A private copy of the study, compared with the signed proposal whenever it is asked for."""

@@ -33,6 +33,7 @@ from securefl.domain.relay import Carrier
 from securefl.domain.release import RESULT
 from securefl.domain.session import Clock, Session
 from securefl.domain.show import Listing
+from securefl.domain.wording import made
 from securefl.errors import EngineError, SecureFLError
 from securefl.permit import EndorsedPermit
 from securefl.study import Study
@@ -79,7 +80,7 @@ class Researcher(Session):
             approver: the steward who may release the final model (default: the first of ``to``).
 
         Raises:
-            ProposalError: a hospital of the study is not asked, or a file is no text.
+            ProposalError: a hospital of the study is not asked, a file is no text, or a name cannot be one here.
             DatasetError: a steward has published no dataset, or several and none is named.
             StudyError: the study is malformed.
         """
@@ -101,8 +102,9 @@ class Researcher(Session):
             raise ProposalError(
                 f"{approver} is not among the stewards that are asked, so it cannot release the model."
             )
-        proposal = Proposal(
-            number=secrets.token_bytes(16), researcher=self.email, title=loaded.settings.name, purpose=purpose,
+        proposal = made(
+            Proposal, ProposalError, number=secrets.token_bytes(16), researcher=self.email,
+            title=loaded.settings.name, purpose=purpose,
             study=loaded.digest(consortium.digest()), files=file_digests(loaded), sites=sites,
             operators=list(operators), approver=approver, created=int(self.clock()),
         )  # fmt: skip
@@ -176,7 +178,9 @@ class Researcher(Session):
             raise DatasetError(
                 f"{steward} has published {published}: name one of its datasets in `datasets`."
             )
-        return Site(steward=steward, hospital=hospital_of(found[dataset]), dataset=dataset)
+        return made(
+            Site, ProposalError, steward=steward, hospital=hospital_of(found[dataset]), dataset=dataset
+        )
 
     def _submit(self, signed: SignedProposal, study: Study) -> None:
         # Late: it imports Syft.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +22,7 @@ from securefl.domain.log import AuditLog
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
 from securefl.domain.relay import Carrier
+from securefl.errors import EngineError
 
 if TYPE_CHECKING:
     from syft_rds import SyftRDSClient
@@ -106,6 +107,20 @@ class Session:
             self._mail.queue(person, topic, body)
         self.send_waiting()
 
+    def post(self, person: str, topic: str, bodies: Iterable[bytes]) -> None:
+        """Put many letters into the outbox; where the disk has no place for the next, those that wait go first.
+
+        Raises:
+            UnknownPeerError: the person is not pinned.
+            EngineError: the disk is full, and the share takes nothing now.
+        """
+        for body in bodies:
+            try:
+                self._mail.queue(person, topic, body)
+            except EngineError:
+                self.send_waiting()
+                self._mail.queue(person, topic, body)
+
     def send_waiting(self) -> None:
         """Bring what waits to the share, as far as that can be done now."""
         with suppress(RelayError, ChangedKeyError):
@@ -148,11 +163,12 @@ class Session:
 
         Args:
             peer: an email.
-            fingerprint: as the peer read it out; spaces do not count.
+            fingerprint: as the peer read it out; spaces and capitals do not count.
 
         Raises:
             UnknownPeerError: no card of this name lies in the relay, or its fingerprint is another.
             ChangedKeyError: this peer was accepted before, with other keys.
+            RevokedError: one of its keys was removed before.
         """
         with self.alone():
             card = self.mail.card_of(peer)

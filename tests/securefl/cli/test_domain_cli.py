@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 
 from securefl import deploy
 from securefl.cli.domain import app
+from securefl.domain.errors import RelayError
+from securefl.domain.parcel import Piece
+from securefl.domain.runs import Runs
+from securefl.domain.settings import HomeSettings
 from securefl.errors import SecureFLError
 
 STUDY = Path(__file__).resolve().parents[3] / "examples" / "hospital_consortium" / "study"
@@ -98,6 +102,87 @@ def test_a_proposal_from_the_command_line_to_both_decisions_and_the_log(stage):
     assert re.search(r"All \d+ lines are whole, in order and signed by steward@north.example\.", log)
 
 
+@pytest.fixture
+def copy(stage, tmp_path) -> Path:
+    """The same people elsewhere, for what cannot be undone."""
+    there = shutil.copytree(stage, tmp_path / "copy")
+    for settings in there.glob("*/domain.toml"):
+        settings.write_text(settings.read_text().replace(str(stage), str(there)))
+    return there
+
+
+def test_with_the_share_away_a_steward_sees_the_log_revokes_and_removes(copy):
+    name, north = propose(copy), copy / STEWARDS[0]
+    said("approve", name, "--reason", "IRB 1", "--home", north)
+    (copy / "relay").rename(copy / "away")
+    assert "me@lab.example" in said("show", "--home", north)
+    assert "approved" in said("log", "--home", north)
+    assert f"{name} is revoked" in said("revoke", name, "--reason", "Gone.", "--keep-peer", "--home", north)
+    assert "ops@hub.example is removed" in said("remove", "ops@hub.example", "--reason", "x", "--home", north)
+    assert "ops@hub.example" not in said("show", "--home", north)
+    log = said("log", "--verify", "--home", north)
+    assert [word for word in ("revoked", "peer-removed", "are whole") if word not in log] == []
+    with pytest.raises(RelayError, match="is not there"):
+        said("requests", "--home", north)
+    (copy / "away").rename(copy / "relay")
+    said("requests", "--home", north)
+    assert "Gone." in said("status", name, "--home", copy / "me@lab.example")
+
+
+def test_who_is_removed_is_known_no_more(copy):
+    north, me = copy / STEWARDS[0], copy / "me@lab.example"
+    name = propose(copy)
+    said("approve", name, "--reason", "IRB 1", "--home", north)
+    assert "me@lab.example is removed" in said(
+        "remove", "me@lab.example", "--reason", "Left.", "--home", north
+    )
+    assert "me@lab.example" not in said("show", "--home", north)
+    assert "Left." in said("status", name, "--home", me)
+    with pytest.raises(SecureFLError, match="was removed here"):
+        said("remove", "me@lab.example", "--reason", "twice", "--home", north)
+
+
+def test_the_log_of_a_run_is_read_by_its_researcher_once_it_is_shared(copy):
+    north, me = copy / STEWARDS[0], copy / "me@lab.example"
+    name = propose(copy)
+    said("approve", name, "--reason", "IRB 1", "--home", north)
+    with HomeSettings.load(north).open(north) as owner:
+        permit = owner.request(name).permit
+        run = owner.run_folder(permit, Runs(owner.permit_folder(permit.permit.number)).begin(1))
+    run.mkdir(parents=True)
+    (run / "log").write_text("epoch 1\x1b[2J\n")
+    assert said("logs", name, "--home", me) == ""
+    assert f"The log of {name} is shared" in said("share-log", name, "--reason", "Read.", "--home", north)
+    assert said("logs", name, "--home", me) == "== north ==\nepoch 1\ufffd[2J\n\n"
+
+
+def test_a_finished_runs_model_is_withheld_for_good(copy):
+    north, ops = copy / STEWARDS[0], copy / "ops@hub.example"
+    name = propose(copy)
+    said("approve", name, "--reason", "IRB 1", "--home", north)
+    with HomeSettings.load(ops).open(ops) as operator, HomeSettings.load(north).open(north) as owner:
+        piece = Piece(
+            proposal=owner.request(name).proposal.digest(), name="model.safetensors", offset=0, data=b"model",
+            bytes_in_all=5, last=True,
+        )  # fmt: skip
+        operator.mail.send(owner.email, Piece.topic, piece.to_bytes())
+        owner.serving().step()
+    assert "waiting" in said("releases", "--home", north)
+    assert f"The model of {name} is withheld" in said("withhold", name, "--reason", "No.", "--home", north)
+    assert "withheld" in said("releases", "--home", north)
+    with pytest.raises(SecureFLError, match="was withheld already"):
+        said("release", name, "--reason", "after all", "--home", north)
+    with pytest.raises(SecureFLError, match="is not released yet"):
+        said("result", name, "--out", copy / "out", "--home", copy / "me@lab.example")
+
+
+def test_a_dataset_is_withdrawn(copy):
+    north = copy / STEWARDS[0]
+    assert "heart is withdrawn" in said("withdraw", "heart", "--reason", "Moved.", "--home", north)
+    assert "heart" not in said("datasets", "--home", north)
+    assert "withdrawn" in said("log", "--home", north)
+
+
 @pytest.mark.parametrize("line", [0, 2, -1])
 @pytest.mark.parametrize("attack", ["remove", "change"])
 def test_a_log_with_a_removed_or_changed_line_fails(stage, tmp_path, line, attack):
@@ -113,6 +198,16 @@ def test_a_log_with_a_removed_or_changed_line_fails(stage, tmp_path, line, attac
     (home / "log.jsonl").write_text("".join(lines))
     with pytest.raises(SecureFLError):
         said("log", "--verify", "--home", home)
+
+
+TO = [word for steward in STEWARDS for word in ("--to", steward)]
+OPERATOR = ["--operator", "ops@hub.example", "--home", "{me}"]
+
+
+@pytest.fixture(scope="module")
+def pending(stage) -> str:
+    """The name of a proposal that nobody has decided on."""
+    return propose(stage)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +226,25 @@ def test_a_log_with_a_removed_or_changed_line_fails(stage, tmp_path, line, attac
         (["publish", "../x", "--private", "{me}", "--mock", "{study}", "--home", "{north}"], "be a dataset's name"),
         (["release", "no-such", "--reason", "x", "--home", "{north}"], "No finished run of no-such"),
         (["serve", "--home", "{me}"], "serves nothing"),
+        (["withdraw", "no-such", "--reason", "x", "--home", "{north}"], "no-such is not published here"),
+        (["share-log", "{pending}", "--reason", "x", "--home", "{north}"], "has no log: nothing of it has run here"),
+        (["revoke", "{pending}", "--reason", "x", "--home", "{north}"], "is not decided on: there is no approval"),
+        (["approve", "{pending}", "--reason", "x" * 1001, "--home", "{north}"], "Reason does not fit into a permit"),
+        (["approve", "{pending}", "--reason", "x", "--epsilon", "-1", "--home", "{north}"], "has no [privacy]"),
+        (["propose", "{study}", *TO, "--purpose", "", *OPERATOR], "Purpose does not fit into a proposal"),
+        (["propose", "{study}", *TO, "--purpose", "x" * 501, *OPERATOR], "Purpose does not fit into a proposal"),
+        (["propose", "{study}", *TO, "--purpose", "two\nlines", *OPERATOR], "Purpose does not fit into a proposal"),
+        (["propose", "{named}", *TO, "--purpose", "x", *OPERATOR], "This cannot be a file's name in a proposal"),
     ],
 )  # fmt: skip
-def test_mistakes_get_one_sentence(stage, tmp_path, monkeypatch, words, sentence):
+def test_mistakes_get_one_sentence(stage, pending, tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
-    places = {"me": stage / "me@lab.example", "north": stage / STEWARDS[0], "study": stage / "study"}
+    named = shutil.copytree(stage / "study", tmp_path / "named")
+    (named / "two words.py").write_text("x = 1\n")
+    places = {
+        "me": stage / "me@lab.example", "north": stage / STEWARDS[0], "study": stage / "study",
+        "pending": pending, "named": named,
+    }  # fmt: skip
     with pytest.raises(SecureFLError) as error:
         said(*(word.format(**places) for word in words))
     assert sentence in str(error.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from securefl.domain.cards import Card, SignedCard, read_card, same_fingerprint, sign_card
+from securefl.domain.cards import Card, SignedCard, read_card, sign_card
 from securefl.domain.errors import CardError
 from securefl.domain.identity import Identity
 
@@ -30,16 +30,6 @@ def test_the_fingerprint_covers_name_and_both_keys(identity, tmp_path):
     assert len({card.fingerprint, *(c.fingerprint for c in changed)}) == 4
     assert len(card.fingerprint) == 29
     assert [len(group) for group in card.fingerprint.split()] == [4] * 6
-
-
-def test_a_fingerprint_is_compared_without_spaces_and_capitals(identity):
-    told = identity.fingerprint
-    assert same_fingerprint(identity.card, told.upper().replace(" ", ""))
-    assert not same_fingerprint(
-        identity.card, "0000" + told[4:] if not told.startswith("0000") else "1" + told[1:]
-    )
-    assert not same_fingerprint(identity.card, told[:-5])
-    assert not same_fingerprint(identity.card, "")
 
 
 def test_a_card_that_its_key_did_not_sign_is_none(identity, tmp_path):

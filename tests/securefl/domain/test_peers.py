@@ -33,12 +33,10 @@ def test_a_pinned_card_is_known_to_other_sessions_too(peers, cards, tmp_path):
     peers.pin(cards[0])
     assert Peers(tmp_path / "home").get(EMAIL) == cards[0]
     assert Peers(tmp_path / "home").all() == [cards[0]]
-    assert not peers.removed(EMAIL)
 
 
 def test_nobody_is_known_unpinned(peers):
     assert peers.all() == []
-    assert not peers.removed(EMAIL)
     with pytest.raises(UnknownPeerError, match="is not known here"):
         peers.get(EMAIL)
     with pytest.raises(UnknownPeerError):
@@ -55,7 +53,6 @@ def test_a_changed_key_is_an_error_and_changes_nothing(peers, cards):
 def test_who_was_removed_is_unknown_and_its_keys_never_come_back(peers, cards):
     peers.pin(cards[0])
     peers.remove(EMAIL)
-    assert peers.removed(EMAIL)
     assert peers.all() == []
     with pytest.raises(UnknownPeerError, match="was removed"):
         peers.get(EMAIL)

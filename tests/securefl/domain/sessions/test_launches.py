@@ -158,6 +158,19 @@ def test_a_run_that_ended_while_its_operator_was_away_is_handed_over(stage, hub)
     assert states(again)[-1] == "run-finished"
 
 
+def test_a_run_that_an_earlier_session_left_behind_is_waited_for(stage, hub):
+    sent = stage.propose()
+    under_way(stage, hub, sent).terminate()
+    run = finished(hub, sent, closed=False)
+    hub._run, started = None, []
+    hub._start_run = lambda proposal, resume: started.append((proposal, resume))
+    with run.locked():
+        hub.step()
+        assert started == []
+    hub.step()
+    assert started == [(sent.proposal, True)]
+
+
 def test_what_goes_wrong_in_a_step_is_logged_once_and_ends_nothing(stage, hub):
     (hub.home / LAUNCH).write_text("no JSON")
     for _ in range(3):

@@ -77,7 +77,7 @@ def test_a_disk_that_is_full_during_a_release_leaves_it_to_be_repeated(stage, fi
     put, count = Outbox.put, iter(range(100))
 
     def full(*arguments):
-        if next(count) == 4:
+        if next(count) >= 4:
             raise EngineError("The disk is full.")
         return put(*arguments)
 
@@ -87,6 +87,20 @@ def test_a_disk_that_is_full_during_a_release_leaves_it_to_be_repeated(stage, fi
             found.approve("IRB")
     assert found.state == "waiting"
     assert not sent.released  # and the pieces that went out are not in the way
+    found.approve("IRB")
+    arrived(stage, sent)
+
+
+def test_a_model_that_is_larger_than_what_the_disk_has_left_goes_out_by_and_by(stage, finished, monkeypatch):
+    sent, found = finished
+    put = Outbox.put
+
+    def small(outbox, *arguments):
+        if len(list(stage.owners["north"].home.glob("outbox/*/*"))) >= 2:
+            raise EngineError("The disk is full.")
+        return put(outbox, *arguments)
+
+    monkeypatch.setattr(Outbox, "put", small)
     found.approve("IRB")
     arrived(stage, sent)
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from securefl import durable
 from securefl.consent import Consent
 from securefl.domain.errors import (
     ChangedKeyError,
@@ -17,9 +18,12 @@ from securefl.domain.errors import (
     UnknownPeerError,
 )
 from securefl.domain.identity import Identity
+from securefl.domain.letters import LogCopy
 from securefl.domain.log import verify
 from securefl.domain.owner_session import Owner
+from securefl.domain.runs import Runs
 from securefl.errors import StudyError
+from securefl.permit import PermitError
 from tests.securefl.domain.sessions.conftest import CANARY, STUDY
 
 
@@ -228,6 +232,115 @@ def test_a_late_approval_does_not_overrule_a_revocation(stage):
         path.write_bytes(data)
     assert stage.states(sent)[0] == "revoked"
     assert len(sent.permits()) == 1  # the control: the letter was taken
+
+
+def test_a_fingerprint_is_compared_without_spaces_and_capitals(stage):
+    north, south = stage.owners["north"], stage.owners["south"]
+    told = south.fingerprint
+    for wrong in ("", told[:-1], told[:-1] + ("1" if told[-1] == "0" else "0"), f"{told}0"):
+        with pytest.raises(UnknownPeerError, match="not that one"):
+            north.accept(south.email, wrong)
+    assert stage.actions("north").count("peer-refused") == 4
+    assert south.email not in {card.email for card in north.peers}
+    north.accept(south.email, told.upper().replace(" ", ""))
+    assert south.email in {card.email for card in north.peers}
+
+
+def ran(stage, sent, said=b"epoch 1\x1b[2J\n"):
+    """What is left of a node that ran and said something."""
+    north = stage.owners["north"]
+    permit = north.request(sent.name).approve("IRB")
+    begun = Runs(north.permit_folder(permit.permit.number)).begin(1)
+    durable.write(north.run_folder(permit, begun) / "log", said)
+    return north.request(sent.name)
+
+
+def test_a_nodes_log_is_the_stewards_until_it_is_shared(stage):
+    sent = stage.propose()
+    pending = stage.owners["north"].request(sent.name)
+    assert pending.log == ""
+    with pytest.raises(DecidedError, match="has no log"):
+        pending.share_log("nothing to read")
+    request = ran(stage, sent)
+    assert request.log == "epoch 1\x1b[2J\n"
+    assert sent.logs() == {}
+    request.share_log("Nothing of a patient is in it.")
+    assert sent.logs() == {"north": "epoch 1\x1b[2J\n"}
+    entry = stage.owners["north"].log.entries()[-1]
+    assert (entry.action, entry.reason) == ("log-shared", "Nothing of a patient is in it.")
+    # Another steward's word on north's log is none.
+    false = LogCopy(proposal=sent.proposal.digest(), hospital="north", log=b"forged")
+    stage.owners["south"].mail.send(stage.me.email, LogCopy.topic, false.to_bytes())
+    assert sent.logs() == {"north": "epoch 1\x1b[2J\n"}
+
+
+def test_no_log_is_shared_with_somebody_who_was_removed_nor_said_to_be(stage):
+    sent = stage.propose()
+    request = ran(stage, sent)
+    request.revoke("withdrawn")
+    with pytest.raises(UnknownPeerError, match="was removed"):
+        request.share_log("too late")
+    assert "log-shared" not in stage.actions("north")
+
+
+def test_a_withdrawn_dataset_is_shown_no_longer_and_approvals_stand(stage):
+    sent, north = stage.propose(), stage.owners["north"]
+    north.request(sent.name).approve("IRB")
+    assert len(stage.me.datasets()) == 2
+    north.withdraw("heart", "moved to another system")
+    assert list(north.datasets()) == []
+    assert [dataset.owner for dataset in stage.me.datasets()] == ["steward@south.example"]
+    assert stage.actions("north")[-1] == "withdrawn"
+    assert consent(stage, sent).refusal() is None
+    with pytest.raises(DatasetError, match="is not published here"):
+        north.withdraw("heart", "twice")
+    with pytest.raises(DatasetError, match="has published nothing yet"):
+        stage.propose()
+
+
+@pytest.mark.parametrize(
+    "limits", [{"epsilon": -1.0}, {"epsilon": float("nan")}, {"delta": 2.0}, {"days": 0}]
+)
+def test_an_approval_with_limits_that_cannot_be_is_none(stage, limits):
+    stage.edit('standardise = "features"', 'standardise = "none"')
+    privacy = '[privacy]\nunit = "hospital"\nepsilon = 3.0\ndelta = 1e-5\nclip = 0.5\n'
+    (stage.study / "study.toml").write_text((stage.study / "study.toml").read_text() + privacy)
+    sent = stage.propose()
+    with pytest.raises(PermitError) as error:
+        stage.owners["north"].request(sent.name).approve("IRB", **limits)
+    assert "does not fit into a permit" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert stage.owners["north"].request(sent.name).state == "pending"
+    assert "approved" not in stage.actions("north")
+
+
+def test_a_reason_that_is_too_long_changes_nothing(stage):
+    sent, north = stage.propose(), stage.owners["north"]
+    with pytest.raises(PermitError, match="at most 1000 characters"):
+        north.request(sent.name).approve("x" * 1001)
+    north.request(sent.name).approve("IRB")
+    for act in (north.request(sent.name).revoke, lambda reason: north.remove(stage.me.email, reason)):
+        with pytest.raises(
+            PermitError, match="Reason does not fit into a revocation: string should have at most"
+        ):
+            act("x" * 1001)
+    assert stage.actions("north")[-1] == "approved"
+    assert consent(stage, sent).refusal() is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda s: s.edit('name = "Heart disease"', 'name = "Heart\\ndisease"'), "The study's name does not fit"),
+        (lambda s: (s.study / "two words.py").touch(), "This cannot be a file's name in a proposal: 'two words.py'"),
+    ],
+)  # fmt: skip
+def test_a_study_with_names_that_cannot_be_is_not_proposed(stage, spoil, sentence):
+    spoil(stage)
+    with pytest.raises(ProposalError) as error:
+        stage.propose()
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
 
 
 def test_an_approval_expires_by_the_hospitals_clock(stage):

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from securefl.domain import child
 from securefl.domain import serving as serving_module
 from securefl.domain.letters import Notice
 from securefl.domain.parcel import Piece
@@ -54,7 +55,20 @@ def test_a_hospital_that_missed_a_whole_run_is_free_for_the_next(stage):
         starts_the_next(stage, serving)
 
 
+class Asleep:
+    """A node that runs on: without a SuperLink, a real one ends when it likes."""
+
+    confinement, alive = "asleep", True
+
+    def __init__(self, **asked):
+        self.run = asked["run"]
+
+    def stop(self):
+        self.alive = False
+
+
 def test_a_node_that_missed_the_last_rounds_ends_a_while_after_the_run(stage, monkeypatch):
+    monkeypatch.setattr(child, "start", Asleep)
     sent = approved(stage)
     says(stage, sent, "running")
     with stage.owners["north"].serving() as serving:
@@ -70,13 +84,16 @@ def test_a_node_that_missed_the_last_rounds_ends_a_while_after_the_run(stage, mo
         starts_the_next(stage, serving)
 
 
-def test_that_a_run_has_ended_is_known_to_the_next_service_too(stage):
+def test_that_a_run_has_ended_is_known_to_the_next_service_too(stage, monkeypatch):
+    monkeypatch.setattr(child, "start", Asleep)
     sent = approved(stage)
     says(stage, sent, "running")
     with stage.owners["north"].serving() as serving:
         serving.step()
         says(stage, sent, "finished")
         serving.step()
+        assert serving.confinement is not None
+        assert decided(stage, sent)[0] == "approved"
     with stage.owners["north"].serving() as serving:
         serving.step()
         assert decided(stage, sent) == ("done", NO_ROUND)
