@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 import zlib
+from dataclasses import replace
 from functools import cache
 from itertools import count
 
@@ -39,6 +40,8 @@ from securefl.audit import distinguisher
 from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
 from securefl.cli import main
+from securefl.deploy import authority, plan
+from securefl.engines import link
 from securefl.errors import RefusedError
 from securefl.privacy import PrivacyLedger
 from securefl.roles import committee_runner, private_terms
@@ -398,6 +401,37 @@ def callers_unasked(patch):
     patch(GrpcMesh, "_peer_of", lambda _mesh, _context: 1)
 
 
+def anybody_registers(patch):
+    coordinator = plan._coordinator
+
+    def without(*arguments):
+        made = coordinator(*arguments)
+        (process,) = made.processes
+        words = [word for word in process.command if word != "--enable-supernode-auth"]
+        return replace(made, processes=[replace(process, command=words)])
+
+    patch(plan, "_coordinator", without)
+
+
+def an_authority_whose_key_everybody_has(patch):
+    patch(authority, "make_authority", cache(authority.make_authority))
+
+
+def no_authority(patch):
+    supernode = plan._supernode
+
+    def without(*arguments):
+        made = supernode(*arguments)
+        at = made.command.index("--root-certificates")
+        return replace(made, command=[*made.command[:at], "--insecure", *made.command[at + 2 :]])
+
+    patch(plan, "_supernode", without)
+
+
+def sockets_of_the_usual_mode(patch):
+    patch(link.os, "umask", lambda _mask: 0)
+
+
 REMOVED = {
     "short-seed": [short_seeds],
     "masks-from-torch": [seeds_from_torch],
@@ -446,6 +480,9 @@ REMOVED = {
     "history-without-an-end": [open_ends],
     "one-signature-is-enough": [signatures_unchecked],
     "callers-without-certificates": [callers_unasked],
+    "superlink-for-everybody": [anybody_registers],
+    "authority-by-whoever-answers": [an_authority_whose_key_everybody_has, no_authority],
+    "socket-for-everybody": [sockets_of_the_usual_mode],
     **removed_domain.REMOVED,
     **removed_secagg.REMOVED,
 }
