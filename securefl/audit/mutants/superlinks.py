@@ -20,9 +20,8 @@ from typing import Any
 
 from securefl.audit.registry import Finding, Mutant
 from securefl.deploy import authority, init
-from securefl.deploy.folders import CA_FILE
 from securefl.deploy.plan import SUPERLINK_KEY, SUPERNODES, plan_folder
-from securefl.deploy.settings import COORDINATOR
+from securefl.deploy.settings import CA_FILE, COORDINATOR
 from securefl.durable import private_folder, write
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import SecureFLError

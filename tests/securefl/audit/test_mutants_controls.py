@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import secrets
 import zlib
@@ -66,8 +67,22 @@ class OneScalar(Stream):
         elements[:] = elements[0]
 
 
-def short_seeds(patch):
-    patch(protocols.sharing, "new_seed", lambda: secrets.randbits(masks.SEED_BITS).to_bytes(32, "big"))
+def _lengthened(name, longer):
+    """A seed of few bits, made long."""
+
+    def remove(patch):
+        patch(protocols.sharing, "new_seed", lambda: longer(secrets.randbits(masks.SEED_BITS)))
+
+    remove.__name__ = name
+    return remove
+
+
+short_seeds = [
+    _lengthened("short_seeds", lambda number: number.to_bytes(32, "big")),
+    _lengthened("short_seeds_at_the_front", lambda number: number.to_bytes(32, "little")),
+    _lengthened("short_seeds_repeated", lambda number: number.to_bytes(4, "big") * 8),
+    _lengthened("short_seeds_hashed", lambda number: hashlib.sha256(number.to_bytes(4, "big")).digest()),
+]
 
 
 def seeds_from_torch(patch):
@@ -433,7 +448,7 @@ def sockets_of_the_usual_mode(patch):
 
 
 REMOVED = {
-    "short-seed": [short_seeds],
+    "short-seed": short_seeds,
     "masks-from-torch": [seeds_from_torch],
     "one-scalar-mask": [one_scalar],
     "mask-used-twice": [one_seed, no_memory_of_masks],
