@@ -20,7 +20,7 @@ from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS, masks, sums
 from securefl.audit.registry import try_mutant
 from securefl.domain import sandbox
-from tests.securefl.audit.test_registry import resolve
+from tests.guarantees.test_claims import resolve
 
 
 @pytest.fixture(autouse=True)
