@@ -271,7 +271,8 @@ DOMAIN = (
             "::test_a_job_reads_the_owners_environment_and_files_and_writes_them",
         ),
         limits="Where the system makes no user namespaces only environment and limits hold, and the log says "
-        "`NOT fully confined`. The kernel is trusted; there is no seccomp filter. The code can use "
+        "`NOT fully confined`; an audit there says that it cannot show this claim. The kernel is trusted; "
+        "there is no seccomp filter. The code can use "
         "the hospital's consortium keys while it runs, and can hide records in its update.",
         mutants=("runner-as-the-owner",),
     ),

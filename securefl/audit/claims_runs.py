@@ -72,6 +72,41 @@ RUNS = (
         mutants=("rank-by-word", "callers-without-certificates"),
     ),
     Claim(
+        id="superlink-and-members-are-known",
+        statement="Between a member's SuperNode and the SuperLink both ends are authenticated: the member by a key "
+        "that the coordinator registered, the SuperLink by a certificate of its deployment's authority alone.",
+        adversary="whoever is on the network, with keys and certificates of his own",
+        colluding=("network",),
+        behaviour="malicious",
+        where=(
+            "securefl.deploy.plan._coordinator",
+            "securefl.deploy.plan._supernode",
+            "securefl.deploy.authority.make_superlink",
+        ),
+        how=("construction", "attack"),
+        shown=(
+            "tests/processes/flower/test_flower_engine.py"
+            "::test_supernodes_without_a_registered_key_are_refused",
+        ),
+        limits="It rests on Flower's check of keys and on OpenSSL's TLS. The authority's key makes any SuperLink: who "
+        "has it carries the sealed envelopes that the coordinator carries anyway. A coordinator registers whom it "
+        "likes; who contributes is decided by the keys in `consortium.toml`.",
+        mutants=("superlink-for-everybody", "authority-by-whoever-answers"),
+    ),
+    Claim(
+        id="local-socket-is-private",
+        statement="A party's process takes messages over a local socket that no other user of its computer can open.",
+        adversary="other users of the party's computer, without its administrator's rights",
+        colluding=("network",),
+        behaviour="malicious",
+        where=("securefl.engines.link.LinkServer.__init__",),
+        how=("construction", "attack"),
+        shown=("tests/securefl/engines/test_link.py::test_no_other_user_can_open_the_socket",),
+        limits="The same user's other processes can, and so can root. What comes over it is checked as what comes from "
+        "the network.",
+        mutants=("socket-for-everybody",),
+    ),
+    Claim(
         id="any-bytes-are-answered",
         statement="Whatever bytes reach a role, it answers with a message, and what it refuses changes nothing.",
         adversary="whoever can send a role a message",

@@ -168,6 +168,10 @@ SECRECY = (
         where=("protocols.prg.new_seed", "protocols.crypten_repairs.guarded_randomness"),
         how=("construction", "property test", "attack"),
         shown=(
+            "tests/guarantees/test_sources_of_secrets.py"
+            "::test_every_secret_of_a_study_was_drawn_from_the_operating_system",
+            "tests/guarantees/test_sources_of_secrets.py"
+            "::test_control_a_seed_that_was_not_drawn_as_it_is_is_found_out",
             "tests/guarantees/test_stock_crypten.py::test_nothing_of_ours_asks_torch_for_randomness",
             "tests/protocols/test_norm_program.py::test_torch_is_asked_for_no_randomness",
             "tests/protocols/test_crypten_repairs.py"

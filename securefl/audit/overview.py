@@ -84,9 +84,8 @@ def screen(overview: Overview, seconds: float, height: int = 22, width: int = 79
     lines.append("")
     room = height - len(lines) - 3
     for standing, trial in bad[: max(1, room // 2)]:
-        what = "NOT CAUGHT" if trial.breaks.holds else "DOES NOT BREAK"
         finding = trial.caught if trial.breaks.holds else trial.breaks
-        lines += [_cut(f"{what}: {trial.mutant.name} ({standing.claim.id})", width)]
+        lines += [_cut(f"{trial.fault}: {trial.mutant.name} ({standing.claim.id})", width)]
         lines += [_cut(f"    {finding.sentence}", width)]
     if len(bad) > max(1, room // 2):
         lines.append(f"... and {len(bad) - max(1, room // 2)} more: `securefl audit --mutants` shows all.")
@@ -105,7 +104,7 @@ def matrix(overview: Overview) -> list[tuple[str, str, str, str, str]]:
             standing.claim.id,
             trial.mutant.name,
             "breaks" if trial.breaks.holds else "STANDS",
-            "withstands" if trial.caught.holds else "BREAKS",
+            ("withstands" if trial.caught.holds else "BREAKS") if trial.caught.shown else "not shown",
             f"{trial.seconds:.1f}",
         )
         for standing in overview.standings

@@ -23,11 +23,17 @@ class Finding:
         holds: whether it came out as the mutant says it must.
         sentence: what the attacker got, or how it was refused.
         numbers: what was counted, by name.
+        shown: whether this computer lets the attack show anything; the sentence says why not. It then does not hold.
     """
 
     holds: bool
     sentence: str
     numbers: Mapping[str, Number] = field(default_factory=dict)
+    shown: bool = True
+
+    def __post_init__(self) -> None:
+        if self.holds and not self.shown:
+            raise ValueError("What is not shown does not hold.")
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,15 @@ class Trial:
     def holds(self) -> bool:
         """Whether the naive protocol broke and what ships did not."""
         return self.breaks.holds and self.caught.holds
+
+    @property
+    def fault(self) -> str:
+        """Two or three words that say why it does not hold; empty if it does."""
+        if not self.breaks.holds:
+            return "DOES NOT BREAK"
+        if not self.caught.shown:
+            return "NOT SHOWN HERE"
+        return "" if self.caught.holds else "NOT CAUGHT"
 
 
 def try_mutant(mutant: Mutant) -> Trial:

@@ -318,12 +318,13 @@ def _in_full(claim: Claim) -> str:
 
 def _told(trial: Trial) -> str:
     mutant: Mutant = trial.mutant
+    unseen = "NOT CAUGHT: " if trial.caught.shown else "NOT SHOWN HERE: "
     return "\n".join(
         [
             f"{'ok  ' if trial.holds else 'BAD '}{mutant.name} (against {mutant.claim}, {trial.seconds:.1f} s)",
             f"    changed: {mutant.changed}",
             f"    {'breaks: ' if trial.breaks.holds else 'DOES NOT BREAK: '}{trial.breaks.sentence}",
-            f"    {'caught: ' if trial.caught.holds else 'NOT CAUGHT: '}{trial.caught.sentence}",
+            f"    {'caught: ' if trial.caught.holds else unseen}{trial.caught.sentence}",
         ]
     )
 

@@ -25,6 +25,7 @@ from securefl.audit.mutants import (
     secagg,
     seizure,
     sums,
+    superlinks,
     trust,
     views,
     zero_shares,
@@ -35,7 +36,7 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
         masks, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic,
-        channels, messages, leaks, privacy, approvals, consents, letters, people, operators, logs,
+        channels, superlinks, messages, leaks, privacy, approvals, consents, letters, people, operators, logs,
         nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS

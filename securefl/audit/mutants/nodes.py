@@ -103,6 +103,7 @@ def _runner_breaks() -> Finding:
 
 
 def _runner_caught() -> Finding:
+    hindrance = sandbox.hindrance()
     with _computer() as computer:
         folder = computer.folder
         confined = sandbox.start(
@@ -113,18 +114,17 @@ def _runner_caught() -> Finding:
                 log=folder / "log",
                 files={folder / "data": False, folder / "work": True},
                 limits=Limits(seconds=60),
-                unwalled=sandbox.hindrance(),
+                unwalled=hindrance,
             )
         )
         confined.wait(60)
         reached, read = _reached((folder / "log").read_text())
-    confinement = confined.confinement
-    # Where the system has no user namespaces, that is said, and only the environment is its own.
-    allowed = not reached if confinement.complete else "the environment" not in reached
-    said = (
-        f"It read its records, and reached {len(reached)} other things; the node's log says: {confinement}."
-    )
-    return Finding(allowed and read, said, {"reached": len(reached), "complete": int(confinement.complete)})
+    numbers = {"reached": len(reached), "complete": int(confined.confinement.complete)}
+    if hindrance:
+        said = f"This computer cannot show it: a node here reaches {', '.join(reached) or 'nothing else'}. {hindrance}"
+        return Finding(False, said, numbers, shown=False)
+    said = f"It read its records, and reached {len(reached)} other things; the node's log says: {confined.confinement}."
+    return Finding(not reached and read and confined.confinement.complete, said, numbers)
 
 
 # -- the app that the SuperLink sends --------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import secrets
 import zlib
+from dataclasses import replace
 from functools import cache
 from itertools import count
 
@@ -39,6 +41,8 @@ from securefl.audit import distinguisher
 from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
 from securefl.cli import main
+from securefl.deploy import authority, plan
+from securefl.engines import link
 from securefl.errors import RefusedError
 from securefl.privacy import PrivacyLedger
 from securefl.roles import committee_runner, private_terms
@@ -63,8 +67,22 @@ class OneScalar(Stream):
         elements[:] = elements[0]
 
 
-def short_seeds(patch):
-    patch(protocols.sharing, "new_seed", lambda: secrets.randbits(masks.SEED_BITS).to_bytes(32, "big"))
+def _lengthened(name, longer):
+    """A seed of few bits, made long."""
+
+    def remove(patch):
+        patch(protocols.sharing, "new_seed", lambda: longer(secrets.randbits(masks.SEED_BITS)))
+
+    remove.__name__ = name
+    return remove
+
+
+short_seeds = [
+    _lengthened("short_seeds", lambda number: number.to_bytes(32, "big")),
+    _lengthened("short_seeds_at_the_front", lambda number: number.to_bytes(32, "little")),
+    _lengthened("short_seeds_repeated", lambda number: number.to_bytes(4, "big") * 8),
+    _lengthened("short_seeds_hashed", lambda number: hashlib.sha256(number.to_bytes(4, "big")).digest()),
+]
 
 
 def seeds_from_torch(patch):
@@ -398,8 +416,39 @@ def callers_unasked(patch):
     patch(GrpcMesh, "_peer_of", lambda _mesh, _context: 1)
 
 
+def anybody_registers(patch):
+    coordinator = plan._coordinator
+
+    def without(*arguments):
+        made = coordinator(*arguments)
+        (process,) = made.processes
+        words = [word for word in process.command if word != "--enable-supernode-auth"]
+        return replace(made, processes=[replace(process, command=words)])
+
+    patch(plan, "_coordinator", without)
+
+
+def an_authority_whose_key_everybody_has(patch):
+    patch(authority, "make_authority", cache(authority.make_authority))
+
+
+def no_authority(patch):
+    supernode = plan._supernode
+
+    def without(*arguments):
+        made = supernode(*arguments)
+        at = made.command.index("--root-certificates")
+        return replace(made, command=[*made.command[:at], "--insecure", *made.command[at + 2 :]])
+
+    patch(plan, "_supernode", without)
+
+
+def sockets_of_the_usual_mode(patch):
+    patch(link.os, "umask", lambda _mask: 0)
+
+
 REMOVED = {
-    "short-seed": [short_seeds],
+    "short-seed": short_seeds,
     "masks-from-torch": [seeds_from_torch],
     "one-scalar-mask": [one_scalar],
     "mask-used-twice": [one_seed, no_memory_of_masks],
@@ -446,6 +495,9 @@ REMOVED = {
     "history-without-an-end": [open_ends],
     "one-signature-is-enough": [signatures_unchecked],
     "callers-without-certificates": [callers_unasked],
+    "superlink-for-everybody": [anybody_registers],
+    "authority-by-whoever-answers": [an_authority_whose_key_everybody_has, no_authority],
+    "socket-for-everybody": [sockets_of_the_usual_mode],
     **removed_domain.REMOVED,
     **removed_secagg.REMOVED,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_one_mutant_is_enough_not_to_be_green(what):
     assert said.count("BAD ") == 1
     (row,) = [r for r in matrix(found) if r[2:4] != ("breaks", "withstands")]
     assert row[2:4] == (("STANDS", "withstands") if what == "breaks" else ("breaks", "BREAKS"))
+
+
+def test_what_cannot_be_shown_here_is_not_green():
+    name = "runner-as-the-owner"
+    unseen = Finding(False, "There are no walls.", shown=False)
+    found = run_all(
+        THEMES, {**made_up(), name: replace(MUTANTS[name], breaks=lambda: HELD, caught=lambda: unseen)}, print
+    )
+    assert not found.green
+    assert "NOT SHOWN HERE: runner-as-the-owner (node-is-confined)" in screen(found, 100.0)
+    assert [row[1:4] for row in matrix(found) if row[3] != "withstands"] == [(name, "breaks", "not shown")]
+    with pytest.raises(ValueError, match="not shown"):
+        replace(unseen, holds=True)
 
 
 @pytest.mark.parametrize("caught", [[], ["half-a-mask"], list(MUTANTS)])

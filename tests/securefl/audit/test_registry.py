@@ -1,119 +1,17 @@
-"""The registry is true to the code: what enforces a claim imports, what shows it exists, its mutants are its own."""
+"""The registry's types, and the commands that list it and run it. Its claims are in ``tests/guarantees``."""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import inspect
 import json
-import re
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-from securefl.audit import (
-    claims_domain,
-    claims_privacy,
-    claims_runs,
-    claims_secagg,
-    claims_secrecy,
-    claims_sums,
-    mutants,
-)
+from securefl.audit import mutants
 from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS
 from securefl.audit.registry import Claim, Finding, Mutant, try_mutant
 from securefl.cli import main
-
-ROOT = Path(__file__).resolve().parents[3]
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LISTED = (
-    *claims_secrecy.SECRECY,
-    *claims_sums.SUMS,
-    *claims_runs.RUNS,
-    *claims_privacy.PRIVACY,
-    *claims_domain.DOMAIN,
-    *claims_secagg.SECAGG,
-)
-
-
-def resolve(dotted):
-    """What a dotted name stands for: a module, or something in one."""
-    parts = dotted.split(".")
-    for end in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        for name in parts[end:]:
-            found = getattr(found, name)
-        return found
-    raise ModuleNotFoundError(dotted)
-
-
-@cache
-def functions_of(file):
-    """The names of the test functions in a file, without those that never run."""
-    tree = ast.parse((ROOT / file).read_text())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    skipped = [f for f in functions if any("mark.skip" in ast.unparse(d) for d in f.decorator_list)]
-    return {f.name for f in functions if f.name.startswith("test_") and f not in skipped}
-
-
-def exists(node_id):
-    file, _, name = node_id.partition("::")
-    return (ROOT / file).is_file() and name in functions_of(file)
-
-
-@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
-def test_what_enforces_and_what_shows_a_claim_is_there(claim):
-    for dotted in claim.where:
-        assert dotted.split(".")[0] in ("protocols", "securefl")
-        assert resolve(dotted) is not None
-    missing = [shown for shown in claim.shown if not exists(shown)]
-    assert not missing
-
-
-def test_control_what_is_not_there_is_found_out():
-    with pytest.raises(ModuleNotFoundError):
-        resolve("nowhere.at_all")
-    with pytest.raises(AttributeError):
-        resolve("protocols.sharing.nothing")
-    assert not exists("tests/securefl/audit/test_registry.py::test_that_nobody_wrote")
-    assert not exists("tests/securefl/audit/test_nothing.py::test_that_nobody_wrote")
-    assert exists("tests/securefl/audit/test_registry.py::test_control_what_is_not_there_is_found_out")
-
-
-def test_claims_and_mutants_name_each_other():
-    assert len(LISTED) == len(CLAIMS)
-    assert {name: mutant.claim for name, mutant in MUTANTS.items()} == {
-        name: claim.id for claim in LISTED for name in claim.mutants
-    }
-    assert sum(len(claim.mutants) for claim in LISTED) == len(MUTANTS)
-
-
-def test_no_mutant_hides_another_of_its_name():
-    modules = [module for module in vars(mutants).values() if hasattr(module, "MUTANTS")]
-    names = [mutant.name for module in modules for mutant in module.MUTANTS]
-    assert sorted(names) == sorted(MUTANTS)
-
-
-@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
-def test_a_claim_is_one_sentence_and_has_limits(claim):
-    assert SLUG.fullmatch(claim.id)
-    assert claim.statement.endswith(".")
-    assert ". " not in claim.statement
-    assert claim.limits.endswith(".")
-    assert len(claim.adversary) > 10
-
-
-@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=lambda mutant: mutant.name)
-def test_a_mutant_says_in_one_sentence_what_was_changed(mutant):
-    assert SLUG.fullmatch(mutant.name)
-    assert mutant.changed.endswith(".")
-    assert ". " not in mutant.changed
 
 
 def test_a_claim_that_lacks_something_is_none():
@@ -132,21 +30,6 @@ def test_a_claim_that_lacks_something_is_none():
         with pytest.raises(ValueError, match="exact-sum"):
             replace(claim, **wrong)
     assert replace(claim, how=("statistical test",), error="Once in 10^9.").error
-
-
-@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
-def test_what_enforces_a_claim_is_a_function(claim):
-    for dotted in claim.where:
-        found = resolve(dotted)
-        assert inspect.isroutine(found) or isinstance(found, property), dotted
-    assert "attack" in claim.how
-
-
-@pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
-def test_an_error_level_is_a_number(claim):
-    if claim.error:
-        assert re.search(r"10\^\d+|2\^-\d+", claim.error)
-        assert claim.error.endswith(".")
 
 
 HELD, NOT_HELD = Finding(True, "So."), Finding(False, "Not so.")
@@ -218,7 +101,7 @@ def test_claims_as_json_are_the_registry(call):
     read = [
         Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()}) for c in json.loads(out)
     ]
-    assert read == list(LISTED)
+    assert read == list(CLAIMS.values())
 
 
 def test_mutants_are_run_and_told(call, two_mutants):
