@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from protocols.canonical import Record
-from securefl.deploy.settings import first_complaint
 from securefl.errors import SecureFLError
+from securefl.toml_file import first_complaint
 
 R = TypeVar("R", bound=Record)
 _FIELDS = {"title": "the study's name", "files": "a file's name"}
