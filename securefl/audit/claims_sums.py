@@ -67,9 +67,10 @@ SUMS = (
             "tests/securefl/roles/test_openings.py::test_the_ledger_is_written_before_the_release",
         ),
         limits="A party remembers the studies that it serves with one ledger (`securefl party serve --ledger`); with "
-        "another folder, or other parties, it knows nothing of them. Two studies that train one model of the same "
-        "hospitals in different ways open two sums of different updates. Records change little from one model to the "
-        "next: sums of different models over different hospitals still tell something.",
+        "another folder, or other parties, it knows nothing of them, and two of its processes that release at the same "
+        "moment may not see each other's entry. Two studies that train one model of the same hospitals in different "
+        "ways open two sums of different updates. Records change little from one model to the next: sums of different "
+        "models over different hospitals still tell something.",
         mutants=("two-studies-of-one-model", "several-studies-of-one-model"),
     ),
     Claim(

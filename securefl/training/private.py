@@ -63,11 +63,11 @@ class PrivateTrainer:
         data: HospitalData,
         fraction_bits: int,
         *,
-        _sampler: Sampler = poisson_sample,
+        _sampler: Sampler | None = None,
     ) -> None:
         self._privacy = check_private_settings(settings)
         self._settings, self._hospital = settings, hospital
-        self._fraction_bits, self._sampler = fraction_bits, _sampler
+        self._fraction_bits, self._sampler = fraction_bits, _sampler or poisson_sample
         shape = data.train.shape
         self._model = build_model(settings.model, folder, shape, data.classes, settings.seed)
         check_private_model(self._model, settings, shape)

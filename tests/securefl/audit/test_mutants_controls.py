@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import secrets
+import sys
 import zlib
 from dataclasses import replace
 from functools import cache
@@ -40,6 +41,7 @@ from protocols.zero_sharing import PairwiseKeys
 from securefl.audit import distinguisher
 from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
+from securefl.cli import app as cli_app
 from securefl.cli import main
 from securefl.deploy import authority, plan
 from securefl.engines import link
@@ -53,7 +55,6 @@ from securefl.roles.party import PartyMachine
 from securefl.roles.party_memory import Ledger
 from securefl.roles.spending import Spending
 from securefl.roles.terms import Terms
-from securefl.training.private import PrivateTrainer
 from securefl.training.server import ServerState
 from tests.securefl.audit import removed_domain, removed_secagg
 
@@ -326,16 +327,15 @@ def no_clip(patch):
 
 def draws_by_the_seed(patch):
     rounds = count()
-    _draws(patch, lambda units, _rate: np.array(sorted(privacy.seeded(next(rounds), units)), dtype=np.int64))
+
+    def drawn(units, _rate):
+        return np.array(sorted(privacy.seeded(next(rounds), units)), dtype=np.int64)
+
+    patch(securefl.training.private, "poisson_sample", drawn)
 
 
 def everybody_is_drawn(patch):
-    _draws(patch, lambda units, _rate: np.arange(units))
-
-
-def _draws(patch, sampler):
-    """How a hospital draws where nobody says another way."""
-    patch(PrivateTrainer.__init__, "__kwdefaults__", {"_sampler": sampler})
+    patch(securefl.training.private, "poisson_sample", lambda units, _rate: np.arange(units))
 
 
 def nobody_looks_at_the_budget(patch):
@@ -380,6 +380,16 @@ def compressed_shares(patch):
     patch(
         protocols.contribution, "seal", lambda key, content, bound: seal(key, zlib.compress(content), bound)
     )
+
+
+def reports_with_variables(patch):
+    def main():
+        try:
+            cli_app.app()
+        except Exception as error:
+            print(leaks.with_locals(error), file=sys.stderr)
+
+    patch(cli_app, "main", main)
 
 
 def errors_that_show_their_content(patch):
@@ -488,7 +498,7 @@ REMOVED = {
     "half-a-mask": [short_masks],
     "envelope-without-context": [nothing_bound],
     "compressed-updates": [compressed_shares],
-    "dump-with-variables": [errors_that_show_their_content],
+    "dump-with-variables": [errors_that_show_their_content, reports_with_variables],
     "log-of-everything": [round_keys_on_disk],
     "keys-for-everybody": [files_of_the_usual_mode],
     "written-in-place": [writes_in_place],

@@ -164,8 +164,15 @@ def test_every_attempt_draws_anew_though_everything_else_is_the_same():
         assert len(set(updates() + updates())) >= 6  # of 2^12 samples each; fewer once in 10^7 runs
 
 
-def test_what_is_drawn_is_all_that_differs_and_the_sampler_is_the_systems():
-    assert inspect.signature(PrivateTrainer).parameters["_sampler"].default is private.poisson_sample
+def test_the_sampler_is_the_systems_where_nobody_says_another(monkeypatch):
+    asked = []
+    monkeypatch.setattr(private, "poisson_sample", lambda *units_and_rate: asked.append(units_and_rate) or [])
+    trainer = PrivateTrainer(settings(), Path(), "va", HospitalData(records(), records(), 2), BITS)
+    assert not trainer.update(trainer.initial_model(), 1).any()
+    assert len(asked) == 1
+
+
+def test_what_is_drawn_is_all_that_differs():
     first, second = made(), made()
     model = first.initial_model()
     assert np.array_equal(first.update(model, 1), second.update(model, 1))
