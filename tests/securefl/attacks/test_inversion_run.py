@@ -77,6 +77,7 @@ def test_one_plaintext_update_gives_the_record_away(report):
     found = next(r for r in report.results if (r.view, r.method) == (PLAINTEXT, "ratio"))
     assert found.succeeded
     assert min(found.each) > 0.99
+    assert found.interval[1] > MARGIN
     assert not found.no_better_than_prior
     assert (found.labels_found, report.best(PLAINTEXT)) == (1.0, found)
 
@@ -85,7 +86,9 @@ def test_one_plaintext_update_gives_the_record_away(report):
 def test_what_is_masked_is_no_better_than_the_prior_for_every_attack(report, view):
     found = [r for r in report.results if r.view == view]
     assert {r.method for r in found} == {"ratio", "idlg", "cosine"}
-    assert all(r.no_better_than_prior and not r.succeeded for r in found)
+    # An image out of masks can be the prior but for a hair, for all three targets, and a hair better by chance: whether
+    # the interval begins at 0 is chance then, where it ends is not.
+    assert all(r.interval[1] <= MARGIN and not r.succeeded for r in found)
 
 
 def test_a_report_says_what_was_attacked_and_is_plain_json(report):
