@@ -66,7 +66,7 @@ def _noise_caught() -> Finding:
         f"With the honest parties' noise alone a patient moves the opened sum by {distance:.2f} standard deviations; "
         f"the study's multiplier stands for {most:.2f}."
     )
-    # The spread of so many coordinates is known to a fortieth; noise for three parties, of which two add it, gives 1.22.
+    # So many coordinates tell the spread to a fortieth; noise for three parties of which two add it gives 1.22.
     return Finding(0 < distance < 1.1 * most, said, {"standard_deviations": distance})
 
 
