@@ -125,6 +125,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_installs_once_and_follows_the_lock(checkout: Checkout) -> None:
     code, output = checkout.install()
     assert code == 0, output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -197,6 +198,8 @@ def mutants(
 def _quiet_and_single() -> None:
     # The attacks make TLS handshakes fail, and gRPC would tell of each.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # The attacks make members refuse, and each would log it; CrypTen lets nothing go unsaid where nobody has decided.
+    logging.getLogger().addHandler(logging.NullHandler())
     from securefl.training.determinism import single_thread
 
     single_thread()

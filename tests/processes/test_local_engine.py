@@ -80,6 +80,7 @@ def test_no_private_key_and_no_seed_stands_anywhere_else(undisturbed: Path) -> N
             assert not any(secret in content for secret in secrets), path
 
 
+@pytest.mark.slow
 def test_killed_stopped_and_resumed_a_study_ends_with_the_same_model(
     undisturbed: Path, start: StartStudy, tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ def test_the_signed_projection_of_a_short_vector_is_its_true_one():
 # -- what it needs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_matrix_or_the_hospitals():
     size, width = 120_000, 32
     check = NormCheck.for_bound(size, width, 100)

@@ -117,6 +117,13 @@ def test_the_matrix_has_every_mutant(call, monkeypatch):
     assert call("--mutants", "claims")[0] == 1
 
 
+def test_an_attack_that_members_refuse_says_nothing_but_what_came_of_it():
+    command = [sys.executable, "-P", "-m", "securefl", "audit", "mutants", "model-from-the-coordinator"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "refuse" in done.stdout
+    assert "refuses" not in done.stderr
+
+
 # -- mutants are for the audit alone ----------------------------------------------------------------------------------
 
 ALLOWED = {"securefl/cli/audit.py"}

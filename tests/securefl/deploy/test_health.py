@@ -21,9 +21,12 @@ from securefl.errors import ConsortiumError, EngineError
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that is free now, and that a deployment takes."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            if (port := probe.getsockname()[1]) <= 60000:
+                return port
 
 
 @pytest.fixture

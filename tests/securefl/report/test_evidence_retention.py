@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from securefl.engines.hospital_node import LAYOUT
+from securefl.engines.late_trainer import LAYOUT
 from securefl.report.evidence_retention import RULES, Kept, retention
 from securefl.roles.hospital import ANSWER
 from securefl.roles.hospital import MEMORY as HOSPITAL_MEMORY
