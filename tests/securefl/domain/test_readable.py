@@ -37,6 +37,15 @@ def test_no_line_holds_another(end, place):
     check_readable("a.py", text.replace(end, "").encode())  # the control
 
 
+@pytest.mark.parametrize("name", ["a.py", "study.toml"])
+@pytest.mark.parametrize("sign", ["\u202e", "\u2066", "\u200b", "\u00ad", "\x1b", "\x08"])
+def test_what_is_not_seen_or_turns_the_text_is_refused(name, sign):
+    text = "x = 'a'  # b\n"
+    with pytest.raises(ProposalError, match=rf"{name} holds U\+{ord(sign):04X}"):
+        check_readable(name, text.replace("b", sign).encode())
+    check_readable(name, text.encode())  # the control
+
+
 @pytest.mark.parametrize(
     "source",
     [
