@@ -32,7 +32,7 @@ STEWARDS = [f"{name}@hospital.example" for name in HOSPITALS]
 OPERATORS = ["coordinator@hub.example", *(f"{name}@committee.example" for name in PARTIES)]
 RESEARCHER = "researcher@lab.example"
 COLUMNS = [*NUMBERS, *CODES]
-MINUTES = 15
+MINUTES = 30
 
 
 def main() -> None:

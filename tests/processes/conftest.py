@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -40,6 +41,15 @@ batch_size = 16
 [server]
 optimizer = "fedavgm"
 """
+
+
+@pytest.fixture(scope="module")
+def computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This computer, for one consortium with a SuperLink at a time: two at once wait for each other's processors."""
+    # With xdist each process of tests has a folder of its own in the one that they share.
+    with (tmp_path_factory.getbasetemp().parent / "consortium.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

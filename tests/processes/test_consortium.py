@@ -17,11 +17,11 @@ from securefl.domain.peers import Peers
 ROOT = Path(__file__).resolve().parents[2]
 WALKTHROUGH = ROOT / "examples" / "hospital_consortium" / "walkthrough.py"
 HOSPITALS = ["cleveland", "hungary", "switzerland", "va"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> tuple[Path, str]:
+def told(computer, tmp_path_factory) -> tuple[Path, str]:
     """Where it stands, and the story."""
     out = tmp_path_factory.mktemp("walk") / "c"
     environment = {**os.environ, "COLUMNS": "200"}

@@ -247,7 +247,7 @@ def _free(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def deployed(computer: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """The SuperLink runs; the members' SuperNodes are registered."""
     made = Deployed(tmp_path_factory.mktemp("flower"))
     try:

@@ -20,7 +20,7 @@ from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
 from securefl.study import Study
 from tests.processes.flower.conftest import HOSPITALS, PARTIES, Deployed, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 CONFINED = "cleveland"
 STEWARD = SigningKey.generate()

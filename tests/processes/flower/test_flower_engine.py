@@ -14,7 +14,7 @@ from securefl.deploy import authority
 from securefl.deploy.settings import AUTHORITY, COORDINATOR
 from tests.processes.flower.conftest import HOSPITALS, PARTIES, Deployed, wait_for
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.mark.slow
