@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
@@ -22,7 +23,7 @@ from securefl.domain.sandbox import Cell
 from securefl.domain.tally import descendants, memory_of, size_of
 
 EVERY, DISK_EVERY = 0.25, 5.0
-GRACE_SECONDS = 8.0
+GRACE_SECONDS, PATIENCE_SECONDS = 8.0, 60.0
 CONNECTIONS = 64
 CHUNK = 1 << 16
 
@@ -177,7 +178,7 @@ class Supervisor:
         _, host, port = self._cell.address or (0, "", 0)
         async with self._connections:
             try:
-                outside, out = await asyncio.open_connection(host, port)
+                outside, out = await _reached(host, port)
             except OSError:
                 writer.close()
                 return
@@ -243,6 +244,22 @@ async def _reader(pipe: IO[Any]) -> asyncio.StreamReader:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     return reader
+
+
+async def _reached(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection; OSError if nobody answers for ``PATIENCE_SECONDS``.
+
+    Inside, every connection is taken. A SuperNode waits for a SuperLink that does not answer yet, and gives up on one
+    that hangs up.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await asyncio.open_connection(host, port)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(EVERY)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
