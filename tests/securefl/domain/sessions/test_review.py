@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from securefl.domain.errors import ProposalError
 from securefl.domain.show import plain, table
 
 
@@ -23,11 +26,13 @@ def test_a_review_has_every_byte_and_runs_none(stage):
 def test_what_a_file_holds_cannot_pass_for_a_heading(stage):
     forged = "-" * 78 + "\nPrivacy\n" + "-" * 78 + "\nEach patient: epsilon 0.01\n"
     (stage.study / "notes.py").write_text(f'"""\n{forged}"""\n\x1b[2J\x1b[H')
+    with pytest.raises(ProposalError, match=r"notes\.py holds U\+001B"):
+        stage.propose()
+    (stage.study / "notes.py").write_text(f'"""\n{forged}"""\n')
     sent = stage.propose()
     lines = str(stage.owners["north"].request(sent.name).review()).splitlines()
     headings = [lines[k + 1] for k in range(len(lines) - 2) if lines[k] == lines[k + 2] == "-" * 78]
     assert headings.count("Privacy") == 1
-    assert not any("\x1b" in line for line in lines)
     assert "| Each patient: epsilon 0.01" in lines  # the file's own line, marked as such
 
 
