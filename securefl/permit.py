@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from protocols.canonical import Record
+from protocols.contribution import check_signature, sign
 from protocols.signing import SigningKey, verify
 from securefl import durable
 from securefl.errors import SecureFLError
@@ -127,7 +128,7 @@ class SignedPermit(Record):
     @classmethod
     def of(cls, permit: Permit, key: SigningKey) -> SignedPermit:
         """Sign a permit."""
-        return cls(permit=permit, signature=key.sign(Permit.kind, permit.digest()))
+        return cls(permit=permit, signature=sign(permit, key))
 
     def checked(self, steward: bytes) -> Permit:
         """The permit, if ``steward`` (32 bytes of public key) signed it.
@@ -135,7 +136,7 @@ class SignedPermit(Record):
         Raises:
             SignatureError: it did not.
         """
-        verify(steward, Permit.kind, self.permit.digest(), self.signature)
+        check_signature(self.permit, steward, self.signature)
         return self.permit
 
     def save(self, folder: Path) -> None:
@@ -178,7 +179,7 @@ class SignedRevocation(Record):
     @classmethod
     def of(cls, revocation: Revocation, key: SigningKey) -> SignedRevocation:
         """Sign a revocation."""
-        return cls(revocation=revocation, signature=key.sign(Revocation.kind, revocation.digest()))
+        return cls(revocation=revocation, signature=sign(revocation, key))
 
     def checked(self, steward: bytes) -> Revocation:
         """The revocation, if ``steward`` signed it.
@@ -186,7 +187,7 @@ class SignedRevocation(Record):
         Raises:
             SignatureError: it did not.
         """
-        verify(steward, Revocation.kind, self.revocation.digest(), self.signature)
+        check_signature(self.revocation, steward, self.signature)
         return self.revocation
 
     def save(self, folder: Path) -> None:

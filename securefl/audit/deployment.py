@@ -76,7 +76,7 @@ def examine(
         outcomes = _outcomes(run, len(verdict.receipts))
     except (BrokenError, ProtocolError) as error:
         why = f"The study or its receipts cannot be read: {error}"
-        names = ("members", "norms and sums", "cohorts", "message sizes", "budgets", "approvals")
+        names = (MEMBERS, NORMS_AND_SUMS, "cohorts", "message sizes", "budgets", "approvals")
         checks += [Check(name, "unchecked", why) for name in names]
     else:
         terms = founding.terms

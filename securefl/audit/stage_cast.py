@@ -109,15 +109,10 @@ def write_study(
 
 def trainer_of(study: Study, terms: Terms, hospital: str, data: HospitalData) -> Any:
     """What computes with a hospital's records, as its node makes it."""
-    settings, folder, private = study.settings, study.folder, terms.private
-    if private is None:
-        from securefl.training.trainer import Trainer
+    from securefl.training.trainer import make_trainer
 
-        return Trainer(settings, folder, hospital, data)
-    # Late: gradients of single patients take Opacus.
-    from securefl.training.private import PrivateTrainer
-
-    return PrivateTrainer(settings, folder, hospital, data, private.encoding.fraction_bits)
+    bits = terms.private.encoding.fraction_bits if terms.private else None
+    return make_trainer(study.settings, study.folder, hospital, data, bits)
 
 
 def spending_of(study: Study, terms: Terms, ledger: Store, budget: Budget | None) -> Spending | None:

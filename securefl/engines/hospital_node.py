@@ -178,19 +178,14 @@ class HospitalNode:
         return self._trainers[hospital]
 
     def _make_trainer(self, hospital: str) -> Trainer | PrivateTrainer:
-        # Late: torch, and for gradients of single patients Opacus.
+        # Late: they take torch.
         from securefl.training.determinism import settle
+        from securefl.training.trainer import make_trainer
 
         settle()
         study, private = self._study, self._terms.private
-        data = self._data(hospital)
-        if private is None:
-            from securefl.training.trainer import Trainer
-
-            return Trainer(study.settings, study.folder, hospital, data)
-        from securefl.training.private import PrivateTrainer
-
-        return PrivateTrainer(study.settings, study.folder, hospital, data, private.encoding.fraction_bits)
+        bits = private.encoding.fraction_bits if private else None
+        return make_trainer(study.settings, study.folder, hospital, self._data(hospital), bits)
 
     def _ledger(self, hospital: str) -> Store | None:
         """A private study's ledger of a hospital, read once: this process is the only one that writes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from securefl.models import Layout, build_model
 from securefl.study.schema import StudySettings
 from securefl.training.local import round_seed, train
 from securefl.training.schedule import schedule_factor
+
+if TYPE_CHECKING:
+    from securefl.training.private import PrivateTrainer
 
 Vector = NDArray[np.float64]
 
@@ -74,6 +78,18 @@ class Trainer:
         )
         change = (self.layout.flatten(self._model) - start) * self._weight
         return clipped(change, self._settings.aggregation.norm_bound)
+
+
+def make_trainer(
+    settings: StudySettings, folder: Path, hospital: str, data: HospitalData, private_bits: int | None
+) -> Trainer | PrivateTrainer:
+    """A hospital's trainer: of a private study if its encoding's fraction bits are given."""
+    if private_bits is None:
+        return Trainer(settings, folder, hospital, data)
+    # Late: gradients of single patients take Opacus.
+    from securefl.training.private import PrivateTrainer
+
+    return PrivateTrainer(settings, folder, hospital, data, private_bits)
 
 
 def clipped(update: Vector, bound: float | None) -> Vector:
