@@ -23,7 +23,7 @@ from protocols.errors import EncodingError
 from protocols.signing import SigningKey
 from securefl import durable
 from securefl.errors import ConsortiumError
-from securefl.study.schema import MemberName, Settings
+from securefl.study.settings import MemberName, Settings
 from securefl.toml_file import load_toml
 
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]

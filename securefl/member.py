@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from securefl import durable
-from securefl.study.schema import MemberName
+from securefl.study.settings import MemberName
 from securefl.toml_file import load_toml
 
 MEMBER_FILE = "member.toml"

@@ -13,7 +13,7 @@ from protocols.contribution import check_signature, sign
 from protocols.signing import SigningKey, verify
 from securefl import durable
 from securefl.errors import SecureFLError
-from securefl.study.schema import MemberName
+from securefl.study.settings import MemberName
 
 PERMIT_FILE, REVOCATION_FILE = "permit.cbor", "revocation.cbor"
 NUMBER_BYTES = 16

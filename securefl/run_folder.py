@@ -19,10 +19,9 @@ from securefl import consortium as members
 from securefl import durable
 from securefl.consortium import Consortium
 from securefl.errors import RunError
-from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
 from securefl.roles.host import Store
 from securefl.roles.messages import Settled, Verification
-from securefl.roles.verifying import verification_name
+from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
 from securefl.study import Study
 
 RUN_FILE = "run.json"

@@ -28,7 +28,7 @@ from torch import nn
 from securefl.data import Records
 from securefl.data.records import Indices
 from securefl.models import Layout
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from securefl.training.server import ServerState, Vector
 
 Integers = NDArray[np.int64]

@@ -16,7 +16,7 @@ from securefl.privacy.charge import ANY, Charge
 from securefl.privacy.mechanism import Unit
 from securefl.roles.host import Store
 from securefl.roles.terms import Terms
-from securefl.study.schema import PrivacySettings
+from securefl.study.privacy_settings import PrivacySettings
 
 NAME = "budgets"
 

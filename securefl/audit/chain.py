@@ -29,12 +29,11 @@ from securefl.audit.verdict import (
     signers_of,
 )
 from securefl.errors import DataError, ModelError
-from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
 from securefl.roles.messages import Settled, Verification
 from securefl.roles.party import NORM_TOO_LARGE
+from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
 from securefl.roles.replica import Replica
 from securefl.roles.sum_check import check_verification
-from securefl.roles.verifying import verification_name
 from securefl.training.determinism import fingerprint
 from securefl.training.server import Vector
 

@@ -25,7 +25,7 @@ from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, 
 from securefl.audit.verify import verify
 from securefl.consortium import Consortium
 from securefl.errors import RunError, SecureFLError
-from securefl.roles.coordinator import receipt_name
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import Terms
 from securefl.run_folder import RunFolder
 

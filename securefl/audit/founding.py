@@ -17,7 +17,7 @@ from securefl import consortium as members
 from securefl.audit.verdict import BrokenError, Check
 from securefl.consortium import Consortium
 from securefl.errors import SecureFLError
-from securefl.roles.coordinator import receipt_name
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import INSECURE, Terms
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study

@@ -31,15 +31,15 @@ from securefl.audit.stage_cast import (
 )
 from securefl.audit.stage_jobs import Jobs, KilledError
 from securefl.errors import SecureFLError
-from securefl.roles.coordinator import CoordinatorMachine, receipt_name, sum_name
+from securefl.roles.coordinator import CoordinatorMachine
 from securefl.roles.effects import Event, Finished, Machine, Received, RoundDone, Start, Timeout
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.host import Answering, Host, Notice, Store
 from securefl.roles.messages import KeyRequest, Message, Settled, Verification, read_message
 from securefl.roles.party import PartyMachine
+from securefl.roles.records import receipt_name, sum_name, verification_name
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
-from securefl.roles.verifying import verification_name
 
 if TYPE_CHECKING:
     from securefl.roles.private_terms import PrivateTerms

@@ -18,7 +18,7 @@ from securefl.audit.model import ModelFile
 from securefl.audit.verdict import BrokenError, Check, Verdict, checking
 from securefl.consortium import Consortium
 from securefl.errors import RunError
-from securefl.roles.coordinator import CLOSING
+from securefl.roles.records import CLOSING
 from securefl.roles.terms import UPDATE
 from securefl.run_folder import RUN_FILE, RunFolder
 

@@ -19,7 +19,7 @@ from securefl.data.records import HospitalData, checked_records
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
-    from securefl.study.schema import DataSettings
+    from securefl.study.data_settings import DataSettings
 
 PLACEHOLDER = "{hospital}"
 

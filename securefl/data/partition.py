@@ -17,7 +17,7 @@ from securefl.data.records import Indices, Labels
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
-    from securefl.study.schema import Partition
+    from securefl.study.data_settings import Partition
 
 DRAWS = 100
 """How often a random split is drawn again before the minimum of records is given up."""

@@ -11,7 +11,7 @@ from securefl.data.records import HospitalData, Labels, Records
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
-    from securefl.study.schema import DataSettings
+    from securefl.study.data_settings import DataSettings
 
 
 @dataclass(frozen=True, eq=False)

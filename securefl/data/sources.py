@@ -20,7 +20,7 @@ from securefl.data.user_module import declared_task, module_hospital
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
-    from securefl.study.schema import DataSettings
+    from securefl.study.data_settings import DataSettings
 
 
 def load_hospital(

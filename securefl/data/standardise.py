@@ -17,7 +17,7 @@ from securefl.data.records import Records
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
-    from securefl.study.schema import DataSettings
+    from securefl.study.data_settings import DataSettings
 
 Mode = Literal["none", "features", "channels", "public"]
 StatisticsVector = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from pydantic import Field, StringConstraints, model_validator
 from securefl import durable
 from securefl.consortium import ON_THE_MESH, Consortium, Member
 from securefl.errors import ConsortiumError
-from securefl.study.schema import MemberName, Settings
+from securefl.study.settings import MemberName, Settings
 from securefl.toml_file import load_toml
 
 CARD_FILE, DEPLOYMENT_FILE, CONSORTIUM_FILE, CA_FILE = (

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from securefl import durable
 from securefl.domain.errors import DomainError
 from securefl.domain.session import Session
-from securefl.study.schema import Settings
+from securefl.study.settings import Settings
 
 FILE = "domain.toml"
 Part = Literal["owner", "researcher", "operator"]

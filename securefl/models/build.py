@@ -23,7 +23,7 @@ from securefl.models.filtered_cnn import filtered_cnn
 from securefl.models.private_cnn import small_cnn
 
 if TYPE_CHECKING:
-    from securefl.study.schema import ModelSettings
+    from securefl.study.training_settings import ModelSettings
 
 
 def build_model(

@@ -37,7 +37,7 @@ from securefl.privacy.charge import (
 from securefl.privacy.mechanism import Mechanism, PrivacyError, Unit
 
 if TYPE_CHECKING:
-    from securefl.study.schema import DataSettings
+    from securefl.study.data_settings import DataSettings
 
 
 class PrivacyLedger:

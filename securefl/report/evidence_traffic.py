@@ -16,8 +16,8 @@ from protocols.norm_program import sent_bytes
 from protocols.prg import SEED_BYTES
 from securefl.audit import Verdict
 from securefl.report.evidence import Evidence
-from securefl.roles.coordinator import receipt_name
 from securefl.roles.messages import Accepted
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import UPDATE, Terms
 from securefl.run_folder import RunFolder
 

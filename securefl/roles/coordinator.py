@@ -9,13 +9,13 @@ for good is waited for, unless the study allows a smaller committee.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from protocols.chain import Closing, SignedClosing, SignedOutcome, check_closing, total_digest
 from protocols.contribution import FrozenList, RoundContext
 from protocols.errors import ChainError, EncodingError
 from securefl.errors import EngineError
+from securefl.roles.collecting import Attempt
 from securefl.roles.effects import (
     Effect,
     Event,
@@ -26,7 +26,6 @@ from securefl.roles.effects import (
     Received,
     RoundDone,
     Send,
-    SetTimer,
     Start,
     Timeout,
 )
@@ -42,7 +41,6 @@ from securefl.roles.messages import (
     KeyRequest,
     Message,
     Opened,
-    Part,
     PartyStatus,
     Prepare,
     Refusal,
@@ -56,51 +54,22 @@ from securefl.roles.messages import (
     StatusRequest,
     Verification,
 )
+from securefl.roles.records import CLOSING, receipt_name, sum_name
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 from securefl.roles.verifying import Verifying
 
-CLOSING = "closing"
 HOSPITALS_FAULT = ("bad-contribution", "second-contribution")
 HOPELESS = ("too-few-hospitals", "other-cohort")
 """Reasons for which a party will refuse any further attempt too."""
 MAX_RECOVERIES = 8
-MAX_HOSPITAL_TRIES = 3
 
 
 _EXCLUDED = "The committee found its update longer than the study's norm bound."
 
 
-def receipt_name(round_: int) -> str:
-    """Where a round's signed outcome is kept."""
-    return f"receipt-{round_:06d}"
-
-
-def sum_name(round_: int) -> str:
-    """Where a round's opened sum is kept."""
-    return f"sum-{round_:06d}"
-
-
 def _digest(frozen: FrozenList | None) -> bytes:
     return frozen.digest() if frozen else b""
-
-
-def _timer_name(context: RoundContext) -> str:
-    return f"contributions-{context.round}-{context.attempt}"
-
-
-@dataclass
-class Attempt:
-    """What has come in for the attempt under way."""
-
-    context: RoundContext
-    cohort: list[str]
-    keys: dict[str, SignedRoundKey] = field(default_factory=dict)
-    announced: Announcement | None = None
-    digests: dict[str, bytes] = field(default_factory=dict)
-    held: dict[str, set[str]] = field(default_factory=dict)
-    absent: dict[str, tuple[str, str]] = field(default_factory=dict)
-    tries: dict[str, int] = field(default_factory=dict)
 
 
 class CoordinatorMachine:
@@ -159,7 +128,7 @@ class CoordinatorMachine:
                 return [*ended, *self._close_if_checked()]
             case Timeout(name):
                 # Timers are never taken back: one of an earlier attempt says nothing about this one.
-                current = self._phase == "collect" and name == _timer_name(self._now().context)
+                current = self._phase == "collect" and name == self._now().timer
                 return self._deadline() if current else []
             case Received(sender, message):
                 return self._received(sender, message)
@@ -318,14 +287,8 @@ class CoordinatorMachine:
             raise EngineError(
                 f"{foreign[0]} gave a sealing key under another party's name: stop and audit it."
             )
-        attempt.announced = Announcement(
-            context=attempt.context,
-            cohort=attempt.cohort,
-            keys=list(keys.values()),
-        )
         self._phase = "collect"
-        timer = SetTimer(_timer_name(attempt.context), self._terms.hospital_seconds)
-        return [*(Send(hospital, attempt.announced) for hospital in attempt.cohort), timer]
+        return attempt.announce(list(keys.values()), self._terms.hospital_seconds)
 
     def _from_hospital(self, hospital: str, message: Message) -> list[Effect]:
         match message:
@@ -334,8 +297,8 @@ class CoordinatorMachine:
                     Send(hospital, self._recall(r)) for r in range(message.round, self._replica.place.round)
                 ]
                 return [*missed, *self._announce_again(hospital, "it stays behind")]
-            case SignedContribution():
-                return self._contribution(hospital, message)
+            case SignedContribution() if self._phase == "collect":
+                return [*self._now().contributed(hospital, message), *self._freeze_if_complete()]
             case CoinRevealed():
                 return [*self._verifying.revealed(hospital, message), *self._close_if_checked()]
             case SignedAnswer():
@@ -347,25 +310,6 @@ class CoordinatorMachine:
             case _:
                 return []
 
-    def _contribution(self, hospital: str, message: SignedContribution) -> list[Effect]:
-        contribution = message.contribution
-        if not self._pending(hospital) or contribution.context != self._now().context.digest():
-            return []
-        if contribution.hospital != hospital or len(message.envelopes) != len(self._parties):
-            return self._leave_out(
-                hospital, "bad-contribution", "Its contribution is not one envelope for each party."
-            )
-        digest, known = contribution.digest(), self._now().digests.get(hospital)
-        if known is not None:
-            # The parties have the first; were the second passed on, some might hold one and some the other.
-            second = "It sent two different contributions to one attempt."
-            return [] if digest == known else self._leave_out(hospital, "second-contribution", second)
-        self._now().digests[hospital] = digest
-        return [
-            Send(party, Part(contribution=contribution, signature=message.signature, envelope=envelope))
-            for party, envelope in zip(self._parties, message.envelopes, strict=True)
-        ]
-
     def _part_answered(self, party: str, answer: Held | Refusal) -> list[Effect]:
         attempt = self._now()
         if answer.hospital in attempt.absent or answer.hospital not in attempt.cohort:
@@ -374,67 +318,34 @@ class CoordinatorMachine:
             return self._recover(f"{party} refused: {answer.explanation}")
         if isinstance(answer, Refusal):
             return self._leave_out(answer.hospital, answer.reason, answer.explanation)
-        if answer.context != attempt.context.digest() or answer.contribution != attempt.digests.get(
-            answer.hospital
-        ):
-            return []
-        attempt.held.setdefault(answer.hospital, set()).add(party)
+        attempt.hold(party, answer)
         return self._freeze_if_complete()
 
     def _announce_again(self, hospital: str, why: str) -> list[Effect]:
-        if self._phase != "collect" or not self._pending(hospital) or hospital in self._now().digests:
+        if self._phase != "collect":
             return []
-        attempt = self._now()
-        attempt.tries[hospital] = attempt.tries.get(hospital, 0) + 1
-        if attempt.tries[hospital] > MAX_HOSPITAL_TRIES or attempt.announced is None:
-            return self._leave_out(hospital, "unreachable", f"It did not contribute: {why}.")
-        return [Send(hospital, attempt.announced)]
+        return [*self._now().announce_again(hospital, why), *self._freeze_if_complete()]
 
     def _deadline(self) -> list[Effect]:
-        attempt = self._now()
-        for hospital in attempt.cohort:
-            if self._pending(hospital):
-                attempt.absent[hospital] = ("no-answer", "It did not answer before the deadline.")
+        self._now().end()
         return self._freeze_if_complete()
 
     def _leave_out(self, hospital: str, reason: str, explanation: str) -> list[Effect]:
-        self._now().absent[hospital] = (reason, explanation)
+        self._now().leave_out(hospital, reason, explanation)
         return self._freeze_if_complete()
 
     def _is_left_out(self, hospital: str) -> bool:
         return self._attempt is not None and hospital in self._attempt.absent
 
     def _pending(self, hospital: str) -> bool:
-        attempt = self._attempt
-        return (
-            self._phase == "collect"
-            and attempt is not None
-            and hospital in attempt.cohort
-            and hospital not in attempt.absent
-            and len(attempt.held.get(hospital, ())) < len(self._parties)
-        )
+        return self._phase == "collect" and self._now().is_pending(hospital)
 
     # -- freeze, prepare, release --------------------------------------------------------------------------------
 
     def _freeze_if_complete(self) -> list[Effect]:
-        attempt = self._now()
-        if any(self._pending(hospital) for hospital in attempt.cohort):
+        if self._now().pending:
             return []
-        included = [hospital for hospital in attempt.cohort if hospital not in attempt.absent]
-        round_ = attempt.context.round
-        if len(included) < self._terms.least(round_):
-            reasons = "; ".join(f"{h}: {text.rstrip('.')}" for h, (_, text) in attempt.absent.items())
-            raise EngineError(
-                f"Round {round_} has {len(included)} contributions and needs {self._terms.least(round_)} ({reasons}): "
-                "mend the hospitals that are missing and run again with --resume."
-            )
-        contributions = {hospital: attempt.digests[hospital] for hospital in included}
-        self._frozen = FrozenList(
-            context=attempt.context.digest(),
-            cohort=attempt.cohort,
-            contributions=contributions,
-            absent={hospital: reason for hospital, (reason, _) in attempt.absent.items()},
-        )
+        self._frozen = self._now().frozen(self._terms)
         return self._enter("freeze", Freeze(frozen=self._frozen), self._parties)
 
     def _all_freeze(self, votes: dict[str, SignedVote]) -> list[Effect]:

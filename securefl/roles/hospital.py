@@ -34,7 +34,7 @@ from securefl.roles.pledges import Pledges
 from securefl.roles.refusals import told
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from securefl.training.server import Vector
 
 if TYPE_CHECKING:

@@ -14,19 +14,14 @@ from dataclasses import replace
 
 from protocols.chain import Outcome, check_link, total_digest
 from protocols.contribution import (
-    Contribution,
     FrozenList,
     RoundKey,
     Vote,
-    check_signature,
-    open_share,
     sign,
 )
-from protocols.envelope import envelope_digest
-from protocols.errors import EncodingError, ProtocolError
+from protocols.errors import ProtocolError
 from protocols.projection import commit
-from protocols.sharing import Shape, check_share
-from protocols.signing import SigningKey, verify
+from protocols.signing import SigningKey
 from securefl.errors import RefusedError
 from securefl.roles.effects import (
     COORDINATOR,
@@ -64,7 +59,16 @@ from securefl.roles.messages import (
     SignedVote,
     StatusRequest,
 )
+from securefl.roles.party_checks import (
+    check_closing_request,
+    check_key_request,
+    check_list,
+    check_part,
+    check_release,
+    check_votes,
+)
 from securefl.roles.party_memory import MEMORY, SHARE, SPOOL, Attempt, Ledger, PartyMemory
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import Terms
 
 NORM_TOO_LARGE = "norm-too-large"
@@ -154,21 +158,7 @@ class PartyMachine:
 
     def _key_request(self, message: KeyRequest) -> list[Effect]:
         context, memory = message.context, self._memory
-        self._terms.check_context(context)
-        self._terms.check_committee(context)
-        self._terms.check_cohort(message.cohort, context.round)
-        if self.name not in context.parties:
-            raise RefusedError("other-parties", f"{self.name} is not in this committee.")
-        if context.round != memory.round or context.previous != memory.previous:
-            raise RefusedError("other-chain", "The round does not continue the chain that this party has.")
-        if memory.released:
-            raise RefusedError(
-                "already-opened", "The sum of this round is being opened: it is finished or it is void."
-            )
-        if context.attempt <= memory.attempt:
-            raise RefusedError(
-                "old-attempt", f"Attempt {context.attempt} of this round has been made already."
-            )
+        check_key_request(self._terms, memory, self.name, message)
         forgotten = self._forget_spool()
         self._attempt = Attempt(context, message.cohort, message.session)
         self._preparing = None
@@ -179,46 +169,19 @@ class PartyMachine:
 
     def _part(self, message: Part) -> list[Effect]:
         attempt = self._current(message.contribution.context)
-        contribution = message.contribution
-        hospital, digest = contribution.hospital, contribution.digest()
-        if hospital not in attempt.cohort:
-            raise RefusedError("unknown-hospital", f"{hospital} is not in this round's cohort.")
-        held = attempt.held.get(hospital)
-        if held is not None and held != digest:
-            raise RefusedError("second-contribution", f"{hospital} has contributed to this attempt already.")
-        if attempt.frozen and held is None:
-            raise RefusedError("frozen", "The list of contributions is frozen.")
-        self._check_part(attempt, contribution, message)
+        check_part(self._terms, attempt, self.name, message)
+        contribution, hospital = message.contribution, message.contribution.hospital
+        digest = contribution.digest()
         self._attempt = replace(attempt, held={**attempt.held, hospital: digest})
         self._spooled.add(spool(hospital))
         answer = Held(party=self.name, context=contribution.context, hospital=hospital, contribution=digest)
         return [Keep(spool(hospital), message.envelope), Send(COORDINATOR, answer)]
 
-    def _check_part(self, attempt: Attempt, contribution: Contribution, message: Part) -> None:
-        hospital, parties = contribution.hospital, attempt.context.parties
-        try:
-            check_signature(contribution, self._terms.hospitals[hospital], message.signature)
-            if len(contribution.envelopes) != len(parties):
-                raise EncodingError("There is not one envelope for each party.")
-            if contribution.envelopes[parties.index(self.name)] != envelope_digest(message.envelope):
-                raise EncodingError("The envelope is not the one that the hospital signed.")
-            content = open_share(message.envelope, attempt.key, attempt.context, hospital, self.name)
-            check_share(content, Shape(attempt.context.size, attempt.context.width))
-        except ProtocolError as error:
-            raise RefusedError(
-                "bad-contribution", f"The contribution of {hospital} is not valid. {error}"
-            ) from error
-
     def _freeze(self, frozen: FrozenList) -> list[Effect]:
         attempt = self._current(frozen.context)
-        digest = frozen.digest()
-        if attempt.frozen and attempt.frozen != digest:
-            raise RefusedError("second-list", "Another list has been signed in this attempt.")
-        self._terms.check_list(frozen, attempt.cohort, attempt.context.round)
-        if any(attempt.held.get(name) != d for name, d in frozen.contributions.items()):
-            raise RefusedError("not-held", "The list names a contribution that this party does not hold.")
+        check_list(self._terms, attempt, frozen)
         self._ledger.check(attempt.context, frozen.contributions)
-        self._attempt = replace(attempt, frozen=digest)
+        self._attempt = replace(attempt, frozen=frozen.digest())
         vote = self._vote(self._attempt)
         return [Send(COORDINATOR, SignedVote(party=self.name, vote=vote, signature=sign(vote, self._key)))]
 
@@ -233,9 +196,7 @@ class PartyMachine:
 
     def _prepare(self, message: Prepare) -> list[Effect]:
         frozen, attempt = message.frozen, self._current(message.frozen.context)
-        if attempt.frozen != frozen.digest():
-            raise RefusedError("other-list", "This is not the list that this party signed.")
-        self._check_votes(attempt, message)
+        check_votes(self._terms, attempt, self.name, self._vote(attempt), message)
         if self._memory.prepared is not None:
             return [Send(COORDINATOR, self._memory.prepared)]
         self._preparing, self._excluded = frozen, {}
@@ -254,19 +215,6 @@ class PartyMachine:
             attempt.session,
         )
         return [RunCommittee(job)]
-
-    def _check_votes(self, attempt: Attempt, message: Prepare) -> None:
-        if [signed.party for signed in message.votes] != attempt.context.parties:
-            raise RefusedError("not-agreed", "The list does not bring every party's vote.")
-        for signed in message.votes:
-            if signed.vote.frozen != attempt.frozen:
-                raise RefusedError("not-agreed", f"{signed.party} voted for another list.")
-            try:
-                check_signature(signed.vote, self._terms.parties[signed.party], signed.signature)
-            except ProtocolError as error:
-                raise RefusedError("not-agreed", f"The list is not signed by {signed.party}.") from error
-        if self._vote(attempt) not in [s.vote for s in message.votes if s.party == self.name]:
-            raise RefusedError("not-agreed", "This is not the vote that this party gave.")
 
     def _checked(self, result: NormsChecked) -> list[Effect]:
         frozen, attempt = self._preparing, self._attempt
@@ -315,27 +263,7 @@ class PartyMachine:
 
     def _release(self, message: Release) -> list[Effect]:
         memory = self._memory
-        context, frozen, mine = memory.context, memory.frozen, memory.prepared
-        if context is None or frozen is None or mine is None or mine.frozen != message.frozen.digest():
-            raise RefusedError("not-prepared", "This party has no share of that sum on its disk.")
-        if [p.party for p in message.prepared] != context.parties:
-            raise RefusedError(
-                "not-agreed", "The release does not bring every party's word that it is prepared."
-            )
-        for prepared in message.prepared:
-            if (prepared.frozen, prepared.excluded, prepared.session) != (
-                mine.frozen,
-                mine.excluded,
-                mine.session,
-            ):
-                raise RefusedError("not-agreed", f"{prepared.party} has prepared another sum.")
-            unsigned = prepared.model_copy(update={"signature": b""}).digest()
-            try:
-                verify(self._terms.parties[prepared.party], SignedPrepared.kind, unsigned, prepared.signature)
-            except ProtocolError as error:
-                raise RefusedError(
-                    "not-agreed", f"{prepared.party} did not sign that it is prepared."
-                ) from error
+        context, frozen, mine = check_release(self._terms, memory, message)
         opening = RunCommittee(OpenSum(context, SHARE, message.session))
         if memory.released:
             return [opening]
@@ -370,40 +298,18 @@ class PartyMachine:
         self._memory = self._waiting(outcome.round + 1, outcome.digest())
         # On disk with the next attempt or the closing, before the share is erased: a party that is killed until then is
         # behind, and is sent the outcome again.
-        return [*forgotten, Keep(receipt(outcome.round), message.signed.to_bytes()), accepted]
+        return [*forgotten, Keep(receipt_name(outcome.round), message.signed.to_bytes()), accepted]
 
     def _close(self, message: CloseRequest) -> list[Effect]:
         closing = message.closing
-        if (closing.study, closing.last) != (self._terms.study, self._memory.previous):
-            raise RefusedError(
-                "other-chain", "The closing record does not close the chain that this party has."
-            )
-        if closing.rounds != self._memory.round:
-            raise RefusedError(
-                "other-chain", "The closing record does not count the rounds that this party has seen."
-            )
-        if closing.rounds != self._terms.rounds + 1:
-            raise RefusedError(
-                "other-chain",
-                f"The closing record ends the study after {closing.rounds - 1} of {self._terms.rounds} rounds.",
-            )
-        if self.name not in closing.parties:
-            raise RefusedError("other-parties", f"{self.name} is not among those who close the study.")
-        try:
-            self._terms.signers.check_members(closing.parties)
-        except ProtocolError as error:
-            raise RefusedError("other-parties", str(error)) from error
-        digest = closing.digest()
-        # A party that dies before it signs is left out of the next record, and a check may end in between: the chain
-        # and the model are what cannot change.
-        end = closing.model_copy(update={"parties": [], "unverified": [], "verifications": b""}).digest()
-        if self._memory.closed not in (b"", end):
-            raise RefusedError("closed", "This party has signed another closing record.")
+        end = check_closing_request(self._terms, self._memory, self.name, closing)
         # No attempt is under way: there are no keys for a round after the last.
         self._memory = self._memory.model_copy(update={"closed": end})
         # Spool and share are gone, unless the party was killed between the last outcome and erasing them.
         forgotten = [*self._forget_spool(), Keep(SHARE, b"")]
-        answer = ClosingSignature(party=self.name, closing=digest, signature=sign(closing, self._key))
+        answer = ClosingSignature(
+            party=self.name, closing=closing.digest(), signature=sign(closing, self._key)
+        )
         return [self._persist(), *forgotten, Send(COORDINATOR, answer)]
 
     # -- small things --------------------------------------------------------------------------------------------
@@ -435,8 +341,3 @@ class PartyMachine:
 def spool(hospital: str) -> str:
     """Where a hospital's sealed part waits."""
     return SPOOL + hospital
-
-
-def receipt(round_: int) -> str:
-    """Where a party keeps its copy of a round's receipt."""
-    return f"receipt-{round_:06d}"

@@ -19,7 +19,8 @@ from protocols.ring import Encoding
 from securefl.errors import StudyError
 from securefl.privacy.accounting import multiplier_for
 from securefl.privacy.mechanism import Mechanism
-from securefl.study.schema import AggregationSettings, PrivacySettings, TrainingSettings
+from securefl.study.privacy_settings import PrivacySettings
+from securefl.study.training_settings import AggregationSettings, TrainingSettings
 from securefl.training.schedule import schedule_factor
 
 TAIL = 12

@@ -19,7 +19,7 @@ from protocols.ring import from_bytes, signed
 from securefl.errors import RefusedError
 from securefl.roles.messages import Settled
 from securefl.roles.terms import Terms
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from securefl.training.server import ServerState, Vector
 
 

@@ -16,7 +16,7 @@ from securefl.consortium import Consortium
 from securefl.errors import RefusedError, StudyError
 from securefl.roles.messages import MAX_COUNT
 from securefl.study import Study
-from securefl.study.schema import AggregationSettings
+from securefl.study.training_settings import AggregationSettings
 
 if TYPE_CHECKING:
     from securefl.roles.private_terms import PrivateTerms

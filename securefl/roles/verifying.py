@@ -13,13 +13,9 @@ from protocols.errors import ChainError, WrongSumError
 from securefl.roles.effects import Effect, Persist, RoundVerified, Send, SetTimer, Stop
 from securefl.roles.messages import Challenge, CoinRevealed, Settled, SignedAnswer, Verification
 from securefl.roles.pledges import REMEMBERED
+from securefl.roles.records import verification_name
 from securefl.roles.sum_check import check_verification, checked_challenge
 from securefl.roles.terms import Terms
-
-
-def verification_name(round_: int) -> str:
-    """Where the record of a round's check is kept."""
-    return f"verification-{round_:06d}"
 
 
 @dataclass

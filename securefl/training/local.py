@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from securefl.data import Records
-from securefl.study.schema import TrainingSettings
+from securefl.study.training_settings import TrainingSettings
 from securefl.training.determinism import seed_for
 
 

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from securefl.errors import DataError, ModelError, StudyError
-from securefl.study.schema import PrivacySettings, StudySettings
+from securefl.study.privacy_settings import PrivacySettings
+from securefl.study.schema import StudySettings
 from securefl.training.patient_gradients import flat_gradient
 
 _MIXED = 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from securefl.study.schema import Schedule
+from securefl.study.training_settings import Schedule
 
 
 def schedule_factor(schedule: Schedule, round_: int, rounds: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.canonical import digest
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 
 Vector = NDArray[np.float64]
 

@@ -38,7 +38,7 @@ from securefl.roles.pledges import Pledge
 from securefl.roles.replica import Replica
 from securefl.roles.sum_check import check_verification
 from securefl.roles.terms import Terms
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from tests.protocols import independent_client as second
 from tests.protocols import independent_receipts as reader
 from tests.protocols.test_vectors import cbor_bytes, cbor_head, cbor_text, hpke_open

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocols.canonical import digest, encode
 from securefl.roles.terms import _update_encoding
-from securefl.study.schema import AggregationSettings
+from securefl.study.training_settings import AggregationSettings
 
 
 def encoding_of(width, bound, hospitals, norm):

@@ -39,7 +39,7 @@ from securefl.roles.messages import (
     SignedRoundKey,
     Verification,
 )
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from securefl.training.server import ServerState
 
 FOLDER = Path(__file__).parents[2] / "protocols/vectors/v1"

@@ -22,7 +22,7 @@ from securefl.attacks.membership import (
 from securefl.data.records import Records
 from securefl.errors import DataError
 from securefl.models.build import logistic, mlp
-from securefl.study.schema import TrainingSettings
+from securefl.study.training_settings import TrainingSettings
 from securefl.training.local import train
 
 

@@ -24,10 +24,9 @@ from securefl import consortium as members
 from securefl import running
 from securefl.audit.deployment import Examined, examine
 from securefl.cli import main
-from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
 from securefl.roles.messages import Settled
+from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
 from securefl.roles.terms import Terms
-from securefl.roles.verifying import verification_name
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 from securefl.world import World

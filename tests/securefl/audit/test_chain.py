@@ -12,7 +12,7 @@ import pytest
 
 from securefl.audit import SumCheck, verify
 from securefl.errors import EngineError
-from securefl.roles.coordinator import CLOSING
+from securefl.roles.records import CLOSING
 from securefl.run_folder import RunFolder
 
 Forge = Callable[[RunFolder], Any]

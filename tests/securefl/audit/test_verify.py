@@ -18,7 +18,7 @@ from securefl.audit.chain import ChainWalk
 from securefl.audit.founding import Founding, Receipts, read_info
 from securefl.audit.verdict import BrokenError
 from securefl.errors import EngineError, RunError
-from securefl.roles.coordinator import CLOSING
+from securefl.roles.records import CLOSING
 from securefl.run_folder import RunFolder
 
 EACH = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,7 +11,7 @@ import pytest
 import securefl.data
 from securefl.data import fed_heart, load_all, load_hospital
 from securefl.errors import DataError
-from securefl.study.schema import DataSettings, Partition
+from securefl.study.data_settings import DataSettings, Partition
 
 SITES = ["cleveland", "hungary", "switzerland", "va"]
 HEART = DataSettings(source="fed-heart")

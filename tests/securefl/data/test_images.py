@@ -14,7 +14,7 @@ from torchvision import datasets
 from securefl.data import input_shape_and_classes, load_all, load_hospital
 from securefl.data.images import bundled_digits
 from securefl.errors import DataError
-from securefl.study.schema import DataSettings, Partition
+from securefl.study.data_settings import DataSettings, Partition
 
 NAMES = ["north", "south", "east"]
 IID = Partition(kind="iid")

@@ -9,7 +9,7 @@ import pytest
 
 from securefl.data import input_shape_and_classes, load_all, load_hospital
 from securefl.errors import DataError
-from securefl.study.schema import DataSettings, Partition
+from securefl.study.data_settings import DataSettings, Partition
 
 NAMES = ["alpha", "beta"]
 OWN = DataSettings(source="npz", root="data/{hospital}.npz")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from securefl.data import partition
 from securefl.errors import DataError
-from securefl.study.schema import Partition
+from securefl.study.data_settings import Partition
 
 KINDS = ["site", "iid", "dirichlet", "classes-per-hospital", "quantity-skew"]
 

@@ -8,7 +8,7 @@ import pytest
 from securefl.data.pool import Pool, split_off_test, split_over_hospitals
 from securefl.data.records import Records
 from securefl.errors import DataError
-from securefl.study.schema import DataSettings, Partition
+from securefl.study.data_settings import DataSettings, Partition
 
 
 def numbered(start: int, count: int) -> Records:

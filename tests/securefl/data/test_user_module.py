@@ -14,7 +14,7 @@ import torch
 from securefl.data import input_shape_and_classes, load_all, load_hospital
 from securefl.data.user_module import load_function
 from securefl.errors import DataError, ModelError
-from securefl.study.schema import DataSettings
+from securefl.study.data_settings import DataSettings
 
 NAMES = ["alpha", "beta"]
 MODULE = DataSettings(source="module", module="records.py:build")

@@ -13,7 +13,7 @@ from torch import nn
 from securefl.errors import ModelError
 from securefl.models import build_model
 from securefl.models.build import check_averageable
-from securefl.study.schema import ModelSettings
+from securefl.study.training_settings import ModelSettings
 
 CNN = ModelSettings(kind="cnn", channels=[4, 6], dropout=0.5, batch_norm=True)
 MLP = ModelSettings(kind="mlp", hidden=[7, 5], dropout=0.5)

@@ -13,7 +13,7 @@ from securefl.report.evidence import gather
 from securefl.report.evidence_limits import guaranteed, not_guaranteed
 from securefl.report.evidence_page import write_evidence
 from securefl.report.evidence_privacy import NONE, spent_by
-from securefl.roles.coordinator import receipt_name
+from securefl.roles.records import receipt_name
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 

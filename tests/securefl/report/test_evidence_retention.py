@@ -12,9 +12,9 @@ from securefl.engines.late_trainer import LAYOUT
 from securefl.report.evidence_retention import RULES, Kept, retention
 from securefl.roles.hospital import ANSWER
 from securefl.roles.hospital import MEMORY as HOSPITAL_MEMORY
-from securefl.roles.party import receipt
 from securefl.roles.party_memory import MEMORY, SHARE, SPOOL
 from securefl.roles.pledges import PLEDGE, REVEALED, TOTAL
+from securefl.roles.records import receipt_name
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 
@@ -62,7 +62,7 @@ def test_control_a_file_that_no_rule_knows_is_named(finished: RunFolder) -> None
         (f"homes/party-1/{MEMORY}", "party", "waits for"),
         (f"homes/party-1/{SHARE}", "party", "share of one sum"),
         (f"homes/party-1/{SPOOL}west", "party", "sealed part"),
-        (f"homes/party-1/{receipt(99)}", "party", "copy of each receipt"),
+        (f"homes/party-1/{receipt_name(99)}", "party", "copy of each receipt"),
         ("homes/party-1.ledger/opened-update-00", "party", "over which hospitals"),
         (f"homes/west/{HOSPITAL_MEMORY}", "hospital", "model after the last outcome"),
         (f"homes/west/{LAYOUT}", "hospital", "coordinates are parameters"),

@@ -13,7 +13,7 @@ from securefl.audit import verify
 from securefl.report import write_report
 from securefl.report.evidence import gather
 from securefl.report.receipts import Absence, absences, mark
-from securefl.roles.coordinator import CLOSING, receipt_name, sum_name
+from securefl.roles.records import CLOSING, receipt_name, sum_name
 from securefl.run_folder import RunFolder
 
 

@@ -27,7 +27,7 @@ from protocols.sharing import add_share
 from securefl import consortium as members
 from securefl.consortium import Consortium, MemberKeys
 from securefl.roles.committee_runner import CommitteeRunner
-from securefl.roles.coordinator import CoordinatorMachine, receipt_name, sum_name
+from securefl.roles.coordinator import CoordinatorMachine
 from securefl.roles.effects import (
     AddShares,
     CheckNorms,
@@ -63,9 +63,9 @@ from securefl.roles.messages import (
     read_message,
 )
 from securefl.roles.party import PartyMachine
+from securefl.roles.records import receipt_name, sum_name, verification_name
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
-from securefl.roles.verifying import verification_name
 from securefl.study import Study
 
 SIZE, TRAINABLE, STATISTICS_SIZE = 24, 20, 3

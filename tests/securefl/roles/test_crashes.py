@@ -14,9 +14,9 @@ import pytest
 
 from protocols.chain import check_chain
 from securefl.errors import EngineError
-from securefl.roles.coordinator import receipt_name
 from securefl.roles.effects import Received
 from securefl.roles.messages import SignedAnswer, read_message
+from securefl.roles.records import receipt_name
 from securefl.roles.sum_check import check_verification
 
 SHAPE = HOSPITALS, PARTIES, ROUNDS = 3, 2, 1

@@ -22,7 +22,7 @@ from protocols.canonical import decode, encode
 from protocols.chain import check_chain
 from protocols.errors import EncodingError
 from securefl.errors import EngineError, RefusedError
-from securefl.roles import hospital, messages, party, pledges, replica, sum_check
+from securefl.roles import hospital, messages, party, party_checks, pledges, replica, sum_check
 from securefl.roles.coordinator import CoordinatorMachine
 from securefl.roles.effects import COORDINATOR
 from securefl.roles.messages import Message, read_message
@@ -210,9 +210,9 @@ def hasty(self: PartyMachine, message: Any) -> Any:
 
 
 CONTROLS = {
-    "parts unsigned": (party, "check_signature", nothing, "part", ChangedError),
-    "votes unchecked": (PartyMachine, "_check_votes", nothing, "prepare", ChangedError),
-    "prepared unsigned": (party, "verify", nothing, "release", ChangedError),
+    "parts unsigned": (party_checks, "check_signature", nothing, "part", ChangedError),
+    "votes unchecked": (party, "check_votes", nothing, "prepare", ChangedError),
+    "prepared unsigned": (party_checks, "verify", nothing, "release", ChangedError),
     "outcomes unsigned, to parties": (party, "check_link", nothing, "settled", ChangedError),
     "outcomes unsigned, to hospitals": (replica, "check_link", nothing, "settled", ChangedError),
     "keys unsigned": (hospital, "check_signature", nothing, "announcement", ChangedError),

@@ -31,8 +31,9 @@ from securefl.roles.messages import (
     SignedVote,
     StatusRequest,
 )
-from securefl.roles.party import PartyMachine, receipt, spool
+from securefl.roles.party import PartyMachine, spool
 from securefl.roles.party_memory import MEMORY, SHARE, PartyMemory
+from securefl.roles.records import receipt_name
 
 PARTY = "party-2"
 
@@ -503,7 +504,7 @@ def test_nothing_of_a_round_is_left_after_its_outcome(stage):
     assert not [name for name in stage.store(PARTY) if name.startswith("spool-")]
     # The opening share, which the other parties have, stays until the memory of the next attempt is on disk.
     stage.run(until=lambda: stage.ask(PARTY, StatusRequest(study=b"")).attempt == 1)
-    assert list(stage.store(PARTY)) == ["memory", receipt(0), receipt(1)]
+    assert list(stage.store(PARTY)) == ["memory", receipt_name(0), receipt_name(1)]
 
 
 def test_one_closing_record_is_signed(stage):

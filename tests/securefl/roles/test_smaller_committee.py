@@ -26,7 +26,7 @@ from securefl.roles.messages import (
     StatusRequest,
     read_message,
 )
-from securefl.roles.party import receipt
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import Terms
 
 GONE, LEFT = "party-3", ["party-1", "party-2"]
@@ -296,12 +296,12 @@ def test_a_party_that_comes_back_catches_up(theatre, cast, tmp_path, kind):
     stage.capture(kind, 1, to=GONE)
     stage.bury(GONE)
     stage.run(until=lambda: len(stage.outcomes()) == 2)
-    assert receipt(1) not in stage.store(GONE)
+    assert receipt_name(1) not in stage.store(GONE)
     again = theatre.stage(cast, tmp_path).run()
     assert committees(again) == [ALL, LEFT, ALL]
     assert np.array_equal(again.model, theatre.expected(cast, [set(cast.terms.hospitals)] * 2))
     for signed in again.outcomes():
-        assert again.store(GONE)[receipt(signed.outcome.round)] == signed.to_bytes()
+        assert again.store(GONE)[receipt_name(signed.outcome.round)] == signed.to_bytes()
 
 
 def test_a_party_that_comes_back_when_all_is_over_signs_the_closing_again(theatre, cast, tmp_path):

@@ -11,7 +11,6 @@ from protocols.chain import check_chain, digest_of_verifications
 from protocols.contribution import sign
 from protocols.errors import WrongSumError
 from securefl.errors import EngineError
-from securefl.roles.coordinator import CLOSING
 from securefl.roles.effects import Lost, Received, SumOpened
 from securefl.roles.messages import (
     Announcement,
@@ -23,8 +22,8 @@ from securefl.roles.messages import (
     SignedContribution,
     Verification,
 )
+from securefl.roles.records import CLOSING, verification_name
 from securefl.roles.sum_check import check_verification
-from securefl.roles.verifying import verification_name
 
 SMALL = 3, 2, 1
 

@@ -10,8 +10,8 @@ import pytest
 
 from protocols.chain import check_chain
 from protocols.mesh import in_process_meshes
-from securefl.roles.coordinator import receipt_name
 from securefl.roles.messages import Announcement, KeyRequest, Refusal
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import Terms
 
 

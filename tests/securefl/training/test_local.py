@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from securefl.data import Records
-from securefl.study.schema import Schedule, TrainingSettings
+from securefl.study.training_settings import Schedule, TrainingSettings
 from securefl.training.local import round_seed, train
 from securefl.training.schedule import schedule_factor
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securefl.study.schema import ServerSettings
+from securefl.study.training_settings import ServerSettings
 from securefl.training.server import ServerState
 
 

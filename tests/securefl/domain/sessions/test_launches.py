@@ -12,7 +12,7 @@ from protocols.chain import Closing, SignedClosing
 from securefl.domain.launches import LAUNCH
 from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.operator_session import Operator
-from securefl.roles.coordinator import CLOSING
+from securefl.roles.records import CLOSING
 from securefl.run_folder import RunFolder
 
 

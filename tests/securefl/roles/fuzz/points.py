@@ -20,7 +20,6 @@ from protocols.canonical import Record
 from protocols.chain import SignedOutcome
 from protocols.envelope import SealingKey
 from protocols.signing import SigningKey
-from securefl.roles.coordinator import receipt_name, sum_name
 from securefl.roles.effects import (
     COORDINATOR,
     CommitteeFailed,
@@ -32,8 +31,8 @@ from securefl.roles.effects import (
 )
 from securefl.roles.host import Store
 from securefl.roles.messages import Message, Settled, Verification, read_message
+from securefl.roles.records import receipt_name, sum_name, verification_name
 from securefl.roles.terms import Terms
-from securefl.roles.verifying import verification_name
 
 from .facts import CoordinatorFacts, Facts, Genuine, HospitalFacts, PartyFacts
 
