@@ -13,48 +13,28 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from pydantic import PrivateAttr
-from syft.sync.connections.base_connection import ConnectionConfig, FileCollection, SyftboxPlatformConnection
-from syft.sync.events.file_change_event import (
-    FileChangeEvent,
-    FileChangeEventsMessage,
-    FileChangeEventsMessageFileName,
-)
-from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
-from syft.sync.utils.syftbox_utils import get_event_hash_from_content
+from syft.sync.connections.base_connection import ConnectionConfig, SyftboxPlatformConnection
+from syft.sync.events.file_change_event import FileChangeEventsMessage
+from syft.sync.messages.proposed_filechange import ProposedFileChangesMessage
 from syft.sync.version.version_info import VersionInfo
 from syft_job.migrations.registry import JOB_PROTOCOL_VERSION
-from syft_rds.config import DATASET_COLLECTION_PREFIX
 
-from protocols.canonical import Record
 from protocols.errors import EncodingError
 from securefl import durable
-from securefl.domain.cards import Card
 from securefl.domain.errors import SyftMessageError
-from securefl.domain.frames import Letter
-from securefl.domain.home_only import HomeOnly
 from securefl.domain.mail import Mail
 from securefl.domain.peers import Peers
-from securefl.domain.syft_rules import TAG, check_collection, read_changes, read_job
-from securefl.domain.syft_state import Collection, Incoming, Item, Label, Shelf, Spool
+from securefl.domain.syft_collections import MockCollections, keys_of
+from securefl.domain.syft_letters import EVENTS, JOBS, VERSION, Arrivals
+from securefl.domain.syft_rules import read_job
+from securefl.domain.syft_state import Item, Spool
 from securefl.errors import EngineError
 
-JOBS, EVENTS, VERSION = "syft/job", "syft/events", "syft/version"
-COLLECTION, GONE = "syft/collection", "syft/collection-gone"
-LONGEST_VERSION = 16384
 MOST_TRIES = 2
 """How often Syft may have a message that it does not get done with."""
 
 
-class SharedCollection(Record):
-    """A dataset's mock files on their way to a peer."""
-
-    kind = "syft-shared-collection"
-    tag: str
-    content_hash: str
-    files: dict[str, bytes]
-
-
-class SealedConnection(HomeOnly):
+class SealedConnection(MockCollections):
     """One person's connection; Syft's parts share it.
 
     Args:
@@ -63,28 +43,21 @@ class SealedConnection(HomeOnly):
         syftbox: Syft's local folder; its caches lie beside it.
     """
 
-    _mail: Mail = PrivateAttr()
-    _peers: Peers = PrivateAttr()
     _syftbox: Path = PrivateAttr()
     _owner: bool = PrivateAttr()
-
-    def __init__(self, mail: Mail, peers: Peers, syftbox: Path, owner: bool) -> None:
-        super().__init__()
-        self._mail, self._peers, self._syftbox, self._owner = mail, peers, syftbox, owner
-        self._me = mail.identity.email
-        state = mail.home / "syft-state"
-        self._jobs, self._events = Spool(state / "jobs"), Spool(state / "events")
-        self._own, self._theirs, self._shelves = Shelf(state / "own"), state / "theirs", {}
-        self._versions, self._told = state / "versions", state / "told"
-
-    _me: str = PrivateAttr()
     _jobs: Spool = PrivateAttr()
     _events: Spool = PrivateAttr()
-    _own: Shelf = PrivateAttr()
-    _theirs: Path = PrivateAttr()
-    _shelves: dict[str, Shelf] = PrivateAttr()
     _versions: Path = PrivateAttr()
     _told: Path = PrivateAttr()
+    _arrivals: Arrivals = PrivateAttr()
+
+    def __init__(self, mail: Mail, peers: Peers, syftbox: Path, owner: bool) -> None:
+        state = mail.home / "syft-state"
+        super().__init__(mail, peers, state)
+        self._syftbox, self._owner = syftbox, owner
+        self._jobs, self._events = Spool(state / "jobs"), Spool(state / "events")
+        self._versions, self._told = state / "versions", state / "told"
+        self._arrivals = Arrivals(mail, owner, self._jobs, self._events, self._shelves, self._versions)
 
     @classmethod
     def from_config(cls, config: ConnectionConfig) -> SealedConnection:
@@ -107,7 +80,7 @@ class SealedConnection(HomeOnly):
         """
         for letter in self._mail.each(("syft/",)):
             try:
-                self._take(letter)
+                self._arrivals.take(letter)
             except (EngineError, OSError):
                 raise  # this computer's fault: the letter waits
             except Exception as error:  # whatever a letter does to a parser, the next one is read
@@ -119,87 +92,14 @@ class SealedConnection(HomeOnly):
         self._tell_version()
         self._deliver()
 
-    def _take(self, letter: Letter) -> None:
-        key = f"{letter.number:012d}-{letter.keys.hex()[:8]}"
-        if letter.topic == JOBS and self._owner:
-            job = read_job(letter.body, letter.sender, self._me, JOB_PROTOCOL_VERSION)
-            changes = [
-                ProposedFileChange(path_in_datasite=Path(path), content=text, datasite_email=self._me)
-                for path, text in job.files.items()
-            ]
-            message = ProposedFileChangesMessage(sender_email=letter.sender, proposed_file_changes=changes)
-            data = message.as_compressed_data()
-            self._jobs.put(letter.sender, key, Incoming(name=key, job=job.folder, data=data))
-        elif letter.topic == EVENTS and not self._owner:
-            self._events.put(letter.sender, key, self._incoming_events(letter))
-        elif letter.topic == COLLECTION and not self._owner:
-            shared = SharedCollection.from_bytes(letter.body)
-            check_collection(letter.sender, shared.tag, shared.content_hash, shared.files)
-            self._shelf(letter.sender).put(Collection(**shared.model_dump(), any=False, users=[], sent={}))
-        elif letter.topic == GONE and not self._owner:
-            tag = letter.body.decode(errors="replace")
-            if not TAG.fullmatch(tag):
-                raise SyftMessageError(f"{letter.sender} withdrew a dataset without a plain name.")
-            self._shelf(letter.sender).remove(tag)
-        elif letter.topic == VERSION:
-            durable.write(self._versions / f"{letter.sender}.json", _version(letter.body))
-        elif letter.topic in (EVENTS, COLLECTION, GONE) and self._owner:
-            pass  # a hospital tells all whom it knows, other stewards too: it is of no use here, and no offence
-        else:
-            raise SyftMessageError(f"{letter.sender} sent what Syft does not take here ({letter.topic}).")
-
-    def _shelf(self, sender: str) -> Shelf:
-        return self._shelves.setdefault(sender, Shelf(self._theirs / sender))
-
-    def _incoming_events(self, letter: Letter) -> Incoming:
-        """Events with this computer's times: Syft orders by time, and letters are ordered by number."""
-        changes = read_changes(letter.body, letter.sender)
-        last = max(
-            (float(i.message.name.split("_")[1]) for i in self._events.items(letter.sender)), default=0
-        )
-        now = max(float(self._mail.log.now()), last + 0.001)
-        events = [
-            FileChangeEvent(
-                id=uuid4(),
-                path_in_datasite=Path(change.path),
-                datasite_email=letter.sender,
-                content=change.content,
-                new_hash=None if change.content is None else get_event_hash_from_content(change.content),
-                is_deleted=change.content is None,
-                submitted_timestamp=now,
-                timestamp=now,
-            )
-            for change in changes
-        ]
-        message = FileChangeEventsMessage(
-            events=events, message_filepath=FileChangeEventsMessageFileName(timestamp=now)
-        )
-        name = message.message_filepath.as_string()
-        return Incoming(name=name, job="", data=message.as_compressed_data())
-
     def _tell_version(self) -> None:
         version = VersionInfo.current().to_json()
         told = VersionInfo.current().syft_client_version.encode()
         for card in self._peers.all():
-            path = self._told / f"{card.email}.{_keys(card)}"
+            path = self._told / f"{card.email}.{keys_of(card)}"
             if not path.exists() or path.read_bytes() != told:
                 durable.write(path, told)
                 self._mail.send(card.email, VERSION, version.encode())
-
-    def _deliver(self) -> None:
-        for label in self._own.labels():
-            due = [] if label.empty else [card for card in self._peers.all() if _is_due(label, card)]
-            collection = self._own.get(label.tag) if due else None
-            if collection is None:
-                continue
-            shared = SharedCollection(
-                tag=label.tag, content_hash=label.content_hash, files=collection.files
-            ).to_bytes()
-            for card in due:
-                sent = {**collection.sent, _keys(card): label.content_hash}
-                collection = collection.model_copy(update={"sent": sent})
-                self._own.put(collection)
-                self._mail.send(card.email, COLLECTION, shared)
 
     def _clear_away(self) -> None:
         """After a crash in Syft: half a job. And what is left of people who were removed: their datasites."""
@@ -350,145 +250,9 @@ class SealedConnection(HomeOnly):
         sender, _, name = file_id.partition("/")
         return self._events.item(sender, name).message.data
 
-    # ---- collections: mock data only ----
-
-    def owner_create_collection_folder(
-        self, prefix: str, tag: str, content_hash: str, owner_email: str
-    ) -> str:
-        """Begin a collection.
-
-        Raises:
-            SyftMessageError: it is one of private data, which stay where they are.
-        """
-        if prefix != DATASET_COLLECTION_PREFIX or not TAG.fullmatch(tag):
-            raise SyftMessageError("Only mock data, under a plain name, leave a hospital: private data stay.")
-        if (old := self._own.get(tag)) is None or old.content_hash != content_hash:
-            sent = {} if old is None else old.sent
-            self._own.put(
-                Collection(tag=tag, content_hash=content_hash, files={}, any=False, users=[], sent=sent)
-            )
-        return f"own/{tag}"
-
-    def owner_upload_collection_files(
-        self, prefix: str, tag: str, content_hash: str, files: dict[str, bytes]
-    ) -> None:
-        """Give it its files.
-
-        Raises:
-            SyftMessageError: too much, or a file without a plain name.
-        """
-        collection = self._collection(tag, content_hash)
-        files = {Path(name).name: data for name, data in files.items()}
-        check_collection(self._me, tag, content_hash, files)
-        self._own.put(collection.model_copy(update={"files": files}))
-
-    def owner_tag_collection_as_any(self, prefix: str, tag: str, content_hash: str) -> None:
-        """Show it to all who are pinned, now and later."""
-        self._own.put(self._collection(tag, content_hash).model_copy(update={"any": True}))
-        self._deliver()
-
-    def owner_share_collection(self, prefix: str, tag: str, content_hash: str, users: list[str]) -> None:
-        """Show it to some; UnknownPeerError if one is not pinned."""
-        for user in users:
-            self._peers.get(user)
-        collection = self._collection(tag, content_hash)
-        all_users = sorted({*collection.users, *users})
-        self._own.put(collection.model_copy(update={"users": all_users}))
-        self._deliver()
-
-    def owner_list_collections(self, prefix: str) -> list[str]:
-        """The tags of the own ones."""
-        return [c.tag for c in self._own.labels()] if prefix == DATASET_COLLECTION_PREFIX else []
-
-    def owner_list_all_collections_with_permissions(self, prefix: str) -> list[FileCollection]:
-        """The own ones."""
-        return [
-            FileCollection(
-                folder_id=f"own/{c.tag}", tag=c.tag, content_hash=c.content_hash, has_any_permission=c.any
-            )
-            for c in self._own.labels()
-            if prefix == DATASET_COLLECTION_PREFIX and not c.empty
-        ]
-
-    def owner_delete_collection(self, prefix: str, tag: str) -> None:
-        """Withdraw one: those who have it are told."""
-        collection = (
-            self._own.get(tag) if prefix == DATASET_COLLECTION_PREFIX and TAG.fullmatch(tag) else None
-        )
-        if collection is None:
-            return
-        self._own.remove(tag)
-        for card in self._peers.all():
-            if _keys(card) in collection.sent:
-                self._mail.send(card.email, GONE, tag.encode())
-
-    def delete_file_by_id(self, file_id: str) -> None:
-        """Withdraw a collection whose publishing failed."""
-        self.owner_delete_collection(DATASET_COLLECTION_PREFIX, file_id.removeprefix("own/"))
-
-    def watcher_list_collections(self, prefix: str) -> list[dict[str, str]]:
-        """What pinned owners show."""
-        return [
-            {"owner_email": card.email, "tag": c.tag, "content_hash": c.content_hash}
-            for card in self._peers.all()
-            for c in self._shelf(card.email).labels()
-            if prefix == DATASET_COLLECTION_PREFIX
-        ]
-
-    def watcher_download_collection(
-        self, prefix: str, tag: str, content_hash: str, owner_email: str
-    ) -> dict[str, bytes]:
-        """The files of one, by name."""
-        mine = owner_email == self._me
-        shelf = self._own if mine else self._shelf(self._peers.get(owner_email).email)
-        collection = shelf.get(tag) if TAG.fullmatch(tag) else None
-        if collection is None or collection.content_hash != content_hash:
-            raise SyftMessageError(f"{owner_email} does not show {tag} any more.")
-        return dict(collection.files)
-
-    def watcher_get_collection_file_metadatas(
-        self, prefix: str, tag: str, content_hash: str, owner_email: str
-    ) -> list[dict[str, str]]:
-        """The names of one's files."""
-        files = self.watcher_download_collection(prefix, tag, content_hash, owner_email)
-        return [{"file_id": f"{owner_email}/{tag}/{content_hash}/{n}", "file_name": n} for n in files]
-
-    def watcher_download_collection_file(self, file_id: str) -> bytes:
-        """One file of one."""
-        owner, tag, content_hash, name = file_id.split("/", 3)
-        return self.watcher_download_collection(DATASET_COLLECTION_PREFIX, tag, content_hash, owner)[name]
-
-    def _collection(self, tag: str, content_hash: str) -> Collection:
-        collection = self._own.get(tag) if TAG.fullmatch(tag) else None
-        if collection is None or collection.content_hash != content_hash:
-            raise SyftMessageError(f"{tag} is not published with this content: publish it again.")
-        return collection
-
 
 class SealedConfig(ConnectionConfig):
     """How Syft's parts come by the connection that they share."""
 
     connection_type: ClassVar[type[SyftboxPlatformConnection]] = SealedConnection
     connection: SealedConnection
-
-
-def _keys(card: Card) -> str:
-    """A short name of a person with these keys."""
-    return card.digest().hex()[:16]
-
-
-def _is_due(label: Label, card: Card) -> bool:
-    wanted = label.any or card.email in label.users
-    return wanted and label.sent.get(_keys(card)) != label.content_hash
-
-
-def _version(data: bytes) -> bytes:
-    """What a peer says of its Syft, if it is that."""
-    if len(data) > LONGEST_VERSION:
-        raise SyftMessageError("A peer's word on its version of Syft is too long.")
-    try:
-        info = VersionInfo.from_json(data.decode())
-        VersionInfo.current().compatibility_status_with(info)
-    except (ValueError, RecursionError) as error:
-        raise SyftMessageError("A peer's word on its version of Syft is malformed.") from error
-    return info.to_json().encode()

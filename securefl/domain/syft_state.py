@@ -118,6 +118,18 @@ class Shelf:
         return [self._labels.get(path) for path in sorted(self._folder.glob("*.cbor"))]
 
 
+class Shelves:
+    """A shelf for each sender."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shelves: dict[str, Shelf] = {}
+
+    def of(self, sender: str) -> Shelf:
+        """This sender's."""
+        return self._shelves.setdefault(sender, Shelf(self._folder / sender))
+
+
 def _label(path: Path) -> Label:
     fields = _parsed(Collection, path).model_dump()
     return Label(empty=not fields.pop("files"), **fields)

@@ -554,7 +554,7 @@ ABOUT = [
 @pytest.mark.slow
 def test_a_hostile_hospital_stops_no_researcher(domain):
     """A dataset whose description no program expects, and files that are no text and no base64."""
-    from securefl.domain.connection import SharedCollection
+    from securefl.domain.syft_letters import SharedCollection
     from securefl.domain.syft_rules import collection_hash
 
     for number, about in enumerate(ABOUT):

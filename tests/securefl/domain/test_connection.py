@@ -10,9 +10,9 @@ from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEvents
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 
 from securefl.domain import syft_state
-from securefl.domain.connection import COLLECTION, EVENTS, GONE, JOBS, VERSION, SharedCollection
 from securefl.domain.errors import SyftMessageError
 from securefl.domain.syft_client import build, quietly
+from securefl.domain.syft_letters import COLLECTION, EVENTS, GONE, JOBS, VERSION, SharedCollection
 from securefl.domain.syft_rules import collection_hash
 from tests.securefl.domain.conftest import OTHER, RESEARCHER, STEWARD
 
