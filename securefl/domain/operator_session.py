@@ -36,6 +36,8 @@ from securefl.domain.sandbox import clean_environment
 from securefl.domain.session import Clock, Session
 from securefl.errors import EngineError, SecureFLError
 from securefl.permit import EndorsedPermit
+from securefl.roles.host import home_of
+from securefl.roles.party_memory import MEMORY, PartyMemory
 from securefl.run_folder import RunFolder
 
 EVERY = 1.0
@@ -165,14 +167,22 @@ class Operator(Session):
         """
         current = self._launches.current()
         same, state = current.get("proposal") == proposal.digest().hex(), current.get("state")
-        if state == "running":
-            if not same:
-                raise LaunchError(f"{current['name']} runs here: launch again when it has ended.")
+        if state == "running" and same:
             return True
+        # The coordinator's operator tells the end of a run, and may be a stranger here: a party's own word counts too.
+        if state == "running" and not self._has_signed_the_end(current["proposal"]):
+            raise LaunchError(f"{current['name']} runs here: launch again when it has ended.")
         # One that failed may have ended and not been handed over: then a launch hands it over.
         if (same and state == "finished") or (self._is_over(proposal) and not same):
             raise LaunchError(f"The run of {proposal.name} is over: propose the study again for another.")
         return False
+
+    def _has_signed_the_end(self, launch: str) -> bool:
+        if self.role != "party":
+            return False
+        study, name = self._launches.proposal(launch).study, plan_folder(self.folder, with_study=False).name
+        memory = home_of(self.folder / "home" / "{study}" / name, study) / MEMORY
+        return memory.exists() and PartyMemory.from_bytes(memory.read_bytes()).closed != b""
 
     def _hear(self, letter: Letter, notice: Notice) -> None:
         """The coordinator's operator tells a party when the run has ended, so that the next can be launched."""

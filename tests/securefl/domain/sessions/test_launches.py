@@ -9,9 +9,12 @@ import subprocess
 import pytest
 
 from protocols.chain import Closing, SignedClosing
+from securefl.deploy.plan import plan_folder
 from securefl.domain.launches import LAUNCH
 from securefl.domain.letters import LaunchOrder, Notice
 from securefl.domain.operator_session import Operator
+from securefl.roles.host import Store, home_of
+from securefl.roles.party_memory import MEMORY, PartyMemory
 from securefl.roles.records import CLOSING
 from securefl.run_folder import RunFolder
 
@@ -229,6 +232,23 @@ def test_a_party_takes_the_next_study_when_the_coordinator_says_that_the_last_ha
     party.step()
     assert states(party) == ["launched", "launch-refused", "launched"]
     assert json.loads((party.home / LAUNCH).read_text())["name"] == second.name
+
+
+def test_a_party_that_signed_the_end_takes_the_next_study_whatever_it_has_heard(stage, hub, party):
+    first = launched(stage, both(stage, party))
+    party.step()
+    second = launched(stage, both(stage, party))
+    study, name = first.proposal.study, plan_folder(party.folder, with_study=False).name
+    store = Store(home_of(party.folder / "home" / "{study}" / name, study))
+    open_ = PartyMemory.waiting(study, 6, bytes(32))
+    store.put(MEMORY, open_.to_bytes())
+    party.step()
+    assert states(party) == ["launched", "launch-refused"]
+
+    store.put(MEMORY, open_.model_copy(update={"closed": bytes(32)}).to_bytes())
+    second.launch()
+    party.step()
+    assert states(party) == ["launched", "launch-refused", "launched"]
 
 
 def test_nobody_but_the_coordinators_operator_ends_a_launch_at_a_party_and_no_late_letter(stage, hub, party):
