@@ -103,6 +103,7 @@ SECRECY = (
         behaviour="malicious",
         where=(
             "securefl.durable.write",
+            "securefl.durable.sweep",
             "securefl.roles.party.PartyMachine._forget_spool",
             "protocols.envelope.SealingKey.private_bytes",
             "securefl.cli.app.main",
@@ -113,10 +114,12 @@ SECRECY = (
             "tests/guarantees/test_nothing_secret_is_left.py::test_control_a_planted_secret_is_found_in_every_form",
             "tests/processes/test_local_engine.py::test_no_private_key_and_no_seed_stands_anywhere_else",
             "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
+            "tests/securefl/test_durable.py::test_what_a_killed_process_has_left_unfinished_is_swept",
         ),
         limits="A core dump by the operating system holds everything, and so does swap: switch both off. A hospital "
-        "keeps its own update until the sum was checked; a simulation keeps exhibits, and says so. Secrets are "
-        "searched for in a dozen forms, not under another cipher.",
+        "keeps its own update until the sum was checked, and who is killed while writing leaves that until the next "
+        "start; a simulation keeps exhibits, and says so. Secrets are searched for in a dozen forms, not under another "
+        "cipher.",
         mutants=("dump-with-variables", "log-of-everything"),
     ),
     Claim(

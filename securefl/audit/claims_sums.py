@@ -48,13 +48,15 @@ SUMS = (
     Claim(
         id="no-two-sums-of-a-model",
         statement="A party opens sums of updates of one model over one set of hospitals only, in whatever study.",
-        adversary="a coordinator and researchers that run further studies of the same model, with other hospitals",
+        adversary="a coordinator and researchers that run further studies of the same model, with other hospitals, "
+        "or with another key under the name of one",
         colluding=("coordinator", "researcher"),
         behaviour="malicious",
         where=(
             "securefl.roles.party_memory.Ledger.check",
             "securefl.roles.party_memory.Ledger.enter",
             "securefl.roles.party.PartyMachine._release",
+            "securefl.durable.create",
         ),
         how=("construction", "property test", "attack"),
         shown=(
@@ -64,14 +66,16 @@ SUMS = (
             "tests/securefl/roles/test_openings.py"
             "::test_another_study_whose_cohort_differs_by_one_is_refused_at_the_freeze",
             "tests/securefl/roles/test_openings.py::test_another_study_of_the_same_cohort_is_opened",
+            "tests/securefl/roles/test_openings.py::test_a_stolen_name_is_refused_for_updates_too",
+            "tests/securefl/roles/test_openings.py::test_two_processes_that_release_at_the_same_moment_open_one_sum",
+            "tests/securefl/roles/test_party_memory.py::test_a_damaged_entry_is_never_counted_as_nothing",
             "tests/securefl/roles/test_openings.py::test_the_ledger_is_written_before_the_release",
         ),
         limits="A party remembers the studies that it serves with one ledger (`securefl party serve --ledger`); with "
-        "another folder, or other parties, it knows nothing of them, and two of its processes that release at the same "
-        "moment may not see each other's entry. Two studies that train one model of the same hospitals in different "
-        "ways open two sums of different updates. Records change little from one model to the next: sums of different "
-        "models over different hospitals still tell something.",
-        mutants=("two-studies-of-one-model", "several-studies-of-one-model"),
+        "another folder, or other parties, it knows nothing of them. Two studies that train one model of the same "
+        "hospitals in different ways open two sums of different updates. Records change little from one model to the "
+        "next: sums of different models over different hospitals still tell something.",
+        mutants=("two-studies-of-one-model", "several-studies-of-one-model", "one-name-for-two-keys"),
     ),
     Claim(
         id="no-count-difference",

@@ -49,7 +49,10 @@ class Keep:
 
 @dataclass(frozen=True)
 class Enter:
-    """Write these bytes durably into the party's ledger, which is one for all studies that it serves."""
+    """Write these bytes durably into the role's ledger, which is one for all studies that it serves.
+
+    If other bytes stand there, which another process has entered since the ledger was read, nothing follows.
+    """
 
     name: str
     data: bytes = field(repr=False)

@@ -34,10 +34,14 @@ Notice = RoundDone | RoundVerified | Finished
 
 
 class Store(Mapping[str, bytes]):
-    """A role's own memory: a folder of small files, each written whole. Files are read when they are asked for."""
+    """A role's own memory: a folder of small files, each written whole. Files are read when they are asked for.
+
+    What a process that was killed has left unfinished in it is removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = durable.private_folder(folder)
+        durable.sweep(self._folder)
 
     def __getitem__(self, name: str) -> bytes:
         try:
@@ -64,6 +68,14 @@ class Store(Mapping[str, bytes]):
             durable.write(self.path(name), data)
         else:
             self.path(name).unlink(missing_ok=True)
+
+    def enter(self, name: str, data: bytes) -> None:
+        """Write durably where nothing stands yet, or the same.
+
+        Raises:
+            EngineError: another process has entered something else.
+        """
+        durable.create(self.path(name), data)
 
     def keep(self, name: str, data: bytes) -> None:
         """Write whole, but not through a power failure; empty data erases."""
@@ -113,8 +125,8 @@ class Host:
 
         Raises:
             RefusedError: the machine refuses the event; nothing has changed.
-            EngineError: an effect could not be carried out. The machine is then ahead of its store and must not be
-                used again: start a new one from the store.
+            EngineError: its disk is damaged, or an effect could not be carried out. The machine is then ahead of its
+                store and must not be used again: start a new one from the store.
         """
         effects: deque[Effect] = deque(self._machine.handle(event))
         while effects:
@@ -125,7 +137,7 @@ class Host:
                 case Keep(name, data):
                     self._store.keep(name, data)
                 case Enter(name, data) if self._ledger is not None:
-                    self._ledger.put(name, data)
+                    self._ledger.enter(name, data)
                 case Send(to, message):
                     self._post(to, message)
                 case RunCommittee(job) if self._run_job:

@@ -94,17 +94,9 @@ class PartyMachine:
         ledger: Mapping[str, bytes],
     ) -> None:
         self.name = name
-        self._terms, self._key = terms, key
-        self._memory = (
-            PartyMemory.from_bytes(stored[MEMORY])
-            if MEMORY in stored
-            else PartyMemory.waiting(terms.study, 0, terms.beginning)
-        )
-        if self._memory.study != terms.study:
-            raise RefusedError(
-                "other-study", f"The memory of {name} belongs to another study: give it another folder."
-            )
-        self._ledger = Ledger(ledger)
+        self._terms, self._key, self._stored = terms, key, stored
+        self._memory = PartyMemory.recalled(name, terms, stored)
+        self._ledger = Ledger(ledger, terms.hospitals)
         self._attempt: Attempt | None = None
         self._spooled = {name for name in stored if name.startswith(SPOOL)}
         self._preparing: FrozenList | None = None
@@ -293,12 +285,15 @@ class PartyMachine:
             check_link(message.signed, self._terms.study, memory.previous, memory.round, self._terms.signers)
         except ProtocolError as error:
             raise RefusedError("other-chain", str(error)) from error
+        # A party that was in no committee yet: its memory comes before its receipts.
+        first = [] if MEMORY in self._stored else [self._persist()]
         forgotten = self._forget_spool()
         self._attempt = self._preparing = None
         self._memory = self._waiting(outcome.round + 1, outcome.digest())
         # On disk with the next attempt or the closing, before the share is erased: a party that is killed until then is
         # behind, and is sent the outcome again.
-        return [*forgotten, Keep(receipt_name(outcome.round), message.signed.to_bytes()), accepted]
+        receipt = Keep(receipt_name(outcome.round), message.signed.to_bytes())
+        return [*first, *forgotten, receipt, accepted]
 
     def _close(self, message: CloseRequest) -> list[Effect]:
         closing = message.closing

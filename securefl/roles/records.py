@@ -1,11 +1,11 @@
 """Under which names the record of a run lies: in the coordinator's folder, and as a party's own copy."""
 
-CLOSING = "closing"
+CLOSING, RECEIPT = "closing", "receipt-"
 
 
 def receipt_name(round_: int) -> str:
     """Where a round's signed outcome is kept."""
-    return f"receipt-{round_:06d}"
+    return f"{RECEIPT}{round_:06d}"
 
 
 def sum_name(round_: int) -> str:

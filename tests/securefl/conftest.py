@@ -291,7 +291,7 @@ class InOneProcess:
                 case Persist(name, content) | Keep(name, content):
                     self._stores[party].put(name, content)
                 case Enter(name, content):
-                    self._ledgers[party].put(name, content)
+                    self._ledgers[party].enter(name, content)
                 case Send(_, message):
                     self._events.append(Received(party, read_message(message.to_bytes())))
                 case RunCommittee(job):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
+
+import numpy as np
 
 from protocols.contribution import RoundContext
 from protocols.prg import RingVector
@@ -11,8 +14,9 @@ from protocols.ring import from_signed, signed
 from protocols.sharing import Shape, add_share, share, zeros
 from securefl.audit.hostile import Attempted, context, same, try_round
 from securefl.audit.registry import Finding, Mutant
-from securefl.audit.stage import Stage, staged
-from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM
+from securefl.audit.stage import Stage, closing, staged
+from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM, Members
+from securefl.consortium import load_keys, rotate
 from securefl.errors import RefusedError
 from securefl.roles.effects import Effect, Enter, Event, Machine, OpenSum, RunCommittee
 from securefl.roles.messages import Opened, Release
@@ -168,7 +172,7 @@ class TwoByTwo(Ledger):
     """The ledger of a party that compares a cohort with each of those that it has opened, and refuses near ones."""
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__({}, {})
         self._cohorts: list[frozenset[str]] = []
 
     def check(self, context: RoundContext, included: Collection[str]) -> None:
@@ -176,7 +180,7 @@ class TwoByTwo(Ledger):
         if context.round > 0 and any(len(opened ^ frozenset(included)) == 1 for opened in self._cohorts):
             raise RefusedError("differs-by-one", "The difference of two sums would be a hospital's update.")
 
-    def enter(self, context: RoundContext, included: Sequence[str]) -> list[Enter]:
+    def enter(self, context: RoundContext, included: Collection[str]) -> list[Enter]:
         """Remember it, without a disk."""
         if context.round > 0:
             self._cohorts.append(frozenset(included))
@@ -226,6 +230,59 @@ def _several_studies_caught() -> Finding:
     )
     holds = opened == 1 and reasons == {"other-cohort"} and not found
     return Finding(holds, said, {"opened": opened, "recovered": found})
+
+
+# -- one name for two keys -------------------------------------------------------------------------------------------
+
+
+class NamesOnly(Ledger):
+    """The ledger of a party that compares the hospitals' names."""
+
+    def __init__(self, stored: Mapping[str, bytes]) -> None:
+        super().__init__(stored, dict.fromkeys(HOSPITALS, b""))
+
+
+def _with_an_impostor(stage: Stage) -> Members:
+    """The same members, but for one whose name stands for a key of the researcher's."""
+    folder = stage.folder / "impostor"
+    shutil.copytree(stage.people.folder, folder)
+    pinned = rotate(folder, VICTIM)
+    keys = load_keys(folder / "keys" / VICTIM, pinned.member(VICTIM))
+    return Members(folder, pinned, {**stage.people.keys, VICTIM: keys})
+
+
+def _two_keys(names_only: bool) -> tuple[Attempted, int, int]:
+    """The statistics in two studies of one model; in the second, an impostor adds nothing under a hospital's name."""
+    with staged() as stage:
+        people, tried = _with_an_impostor(stage), []
+        truth = stage.terms.statistics.encode(stage.trainers[VICTIM].statistics())
+        with closing(Stage(stage.folder / "other", people, "Another study", ledgers=stage.folder)) as other:
+            other.trainers[VICTIM].statistics = lambda: np.zeros(truth.size)
+            for study in (stage, other):
+                for name in PARTIES if names_only else ():
+                    machine = study.party(name)
+                    machine._ledger = NamesOnly(study.ledger(name))
+                    study.seat(name, machine)
+                tried.append(try_round(study, context(study)))
+    first, second = (attempt.total for attempt in tried)
+    found = 0 if first is None or second is None else same(first - second, truth)
+    return tried[1], found, truth.size
+
+
+def _two_keys_break() -> Finding:
+    _, found, size = _two_keys(names_only=True)
+    said = f"Two sums over the same names differ by {found} of {VICTIM}'s {size} statistics."
+    return Finding(found == size, said, {"recovered": found, "statistics": size})
+
+
+def _two_keys_caught() -> Finding:
+    tried, found, _ = _two_keys(names_only=False)
+    said = (
+        f"{len(tried.refusals)} of {len(PARTIES)} parties refused the list with another key under {VICTIM}'s name "
+        f"({', '.join(sorted(tried.reasons))})."
+    )
+    holds = tried.reasons == {"other-cohort"} and not found
+    return Finding(holds, said, {"refusals": len(tried.refusals), "recovered": found})
 
 
 # -- the count difference --------------------------------------------------------------------------------------------
@@ -302,6 +359,13 @@ MUTANTS = (
         "A party compares cohorts two by two, and refuses one that differs by one hospital from one that it opened.",
         _several_studies_breaks,
         _several_studies_caught,
+    ),
+    Mutant(
+        "one-name-for-two-keys",
+        "no-two-sums-of-a-model",
+        "A party compares the names of the hospitals whose sum it opened, and not their keys.",
+        _two_keys_break,
+        _two_keys_caught,
     ),
     Mutant(
         "count-difference",

@@ -173,10 +173,14 @@ def nothing_entered(patch):
 
 def cohorts_that_differ_by_one(patch):
     def check(ledger, context, included):
-        if len(set(ledger._opened(context)) ^ set(included)) == 1:
+        if len(set(ledger._opened(context) or included) ^ set(included)) == 1:
             raise RefusedError("other-cohort", "It differs by one.")
 
     patch(Ledger, "check", check)
+
+
+def names_without_keys(patch):
+    patch(Ledger, "_keyed", lambda _ledger, included: dict.fromkeys(included, b""))
 
 
 def requests_that_depend_on_the_data(patch):
@@ -472,6 +476,7 @@ REMOVED = {
     "list-of-one": [no_minimum],
     "two-studies-of-one-model": [no_ledger, nothing_entered],
     "several-studies-of-one-model": [no_ledger, nothing_entered, cohorts_that_differ_by_one],
+    "one-name-for-two-keys": [no_ledger, nothing_entered, names_without_keys],
     "count-difference": [no_minimum],
     "a-party-deals": [requests_that_depend_on_the_data],
     "rows-of-signs": [rows_of_signs],

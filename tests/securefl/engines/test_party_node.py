@@ -13,9 +13,11 @@ from securefl import consortium as members
 from securefl.engines.link import Link, LinkFaultError
 from securefl.engines.local.children import free_ports
 from securefl.engines.party_node import PartyPlaces, serve_party
+from securefl.errors import EngineError
 from securefl.roles.host import home_of
 from securefl.roles.messages import KeyRequest, StatusRequest, read_message
 from securefl.roles.party_memory import MEMORY
+from securefl.roles.records import receipt_name
 from securefl.roles.terms import Terms
 from securefl.study import Study
 
@@ -115,6 +117,23 @@ def test_a_party_whose_disk_failed_goes_on_from_its_disk(folder):
     # The attempt that was never written was never made.
     assert ask(link, StatusRequest(study=terms.study)).attempt == 0
     assert ask(link, keys(terms)).kind == "signed-round-key"
+
+
+def test_a_party_without_its_memory_does_not_start(folder):
+    terms = folder.put(1)
+    link = folder.start("home/uni")
+    assert ask(link, keys(terms)).kind == "signed-round-key"
+    home = folder.root / "home" / "uni"
+    (home / receipt_name(0)).write_bytes(b"1")
+    whole = (home / MEMORY).read_bytes()
+    (home / MEMORY).write_bytes(b"")
+    with pytest.raises(EngineError, match="The memory of uni is damaged: put back"):
+        folder.start("home/uni")
+    (home / MEMORY).unlink()
+    with pytest.raises(EngineError, match="The memory of uni has gone, and others of its files are there"):
+        folder.start("home/uni")
+    (home / MEMORY).write_bytes(whole)
+    assert ask(folder.start("home/uni"), StatusRequest(study=terms.study)).attempt == 1
 
 
 def test_a_home_without_a_place_for_the_study_is_of_one_study():

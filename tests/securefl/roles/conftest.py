@@ -350,6 +350,11 @@ class WatchedStore(Store):
         super().put(name, data)
         self._written.append(data)
 
+    def enter(self, name: str, data: bytes) -> None:
+        self._step()
+        super().enter(name, data)
+        self._written.append(data)
+
     def keep(self, name: str, data: bytes) -> None:
         self._step()
         super().keep(name, data)

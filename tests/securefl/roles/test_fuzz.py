@@ -211,7 +211,7 @@ def hasty(self: PartyMachine, message: Any) -> Any:
 
 CONTROLS = {
     "parts unsigned": (party_checks, "check_signature", nothing, "part", ChangedError),
-    "votes unchecked": (party, "check_votes", nothing, "prepare", ChangedError),
+    "votes unchecked": (party, "check_votes", nothing, "prepare", (ChangedError, UntypedError)),
     "prepared unsigned": (party_checks, "verify", nothing, "release", ChangedError),
     "outcomes unsigned, to parties": (party, "check_link", nothing, "settled", ChangedError),
     "outcomes unsigned, to hospitals": (replica, "check_link", nothing, "settled", ChangedError),

@@ -7,6 +7,7 @@ import pytest
 from securefl.errors import EngineError, RefusedError
 from securefl.roles.effects import (
     AddShares,
+    Enter,
     OpenSum,
     Persist,
     RunCommittee,
@@ -87,6 +88,23 @@ def test_what_follows_a_failed_write_is_not_done(store):
     assert sent == []
 
 
+def test_an_entry_that_another_process_made_meanwhile_ends_the_effects(store, tmp_path):
+    ledger, sent = Store(tmp_path / "ledger"), []
+    effects = [Enter("a", b"1"), Persist("b", b"2"), Send("x", Accepted(member="m", round=1))]
+    for entered, carried_out in ((b"2", False), (b"1", True), (None, True)):
+        ledger.put("a", entered or b"")
+        host = Host(Scripted(effects), store, lambda to, _message: sent.append(to), ledger=ledger)
+        if carried_out:
+            host.take(Start())
+        else:
+            with pytest.raises(EngineError, match="written by another process"):
+                host.take(Start())
+        assert (bool(sent), "b" in store) == (carried_out, carried_out)
+        assert ledger["a"] == (entered or b"1")
+        sent.clear()
+        store.put("b", b"")
+
+
 def test_an_answering_role_answers_bytes_with_bytes(store):
     machine = Scripted(
         [Send("coordinator", Accepted(member="m", round=1))], [], RefusedError("no", "Not that.")
@@ -115,6 +133,13 @@ def test_a_memory_is_private_and_hides_unfinished_files(store, tmp_path):
     assert 3 not in store
     with pytest.raises(KeyError):
         store["a"]
+
+
+def test_a_memory_that_is_opened_is_rid_of_unfinished_files(store, tmp_path):
+    store.put("pledge-3", b"1")
+    (tmp_path / "home" / ".pledge-3.0123cafe").write_bytes(b"an update")
+    assert dict(Store(tmp_path / "home")) == {"pledge-3": b"1"}
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["pledge-3"]
 
 
 def test_the_secrets_of_jobs_and_writes_do_not_show():

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from itertools import chain, combinations
 
 import numpy as np
 import pytest
 
+from protocols.envelope import SealingKey
+from protocols.ring import from_bytes
+from protocols.signing import SigningKey
 from securefl.errors import EngineError
-from securefl.roles.effects import CommitteeFailed, OpenSum
+from securefl.roles.effects import CommitteeFailed, OpenSum, Start
+from securefl.roles.host import Host, Store
 from securefl.roles.messages import (
     Announcement,
     Freeze,
@@ -29,7 +34,7 @@ from securefl.roles.messages import (
     StatusRequest,
     read_message,
 )
-from securefl.roles.party_memory import MEMORY, SHARE, OpenedCohort, PartyMemory
+from securefl.roles.party_memory import MEMORY, SHARE, Ledger, OpenedCohort, PartyMemory
 
 PARTY = "party-2"
 
@@ -340,6 +345,18 @@ def test_a_message_that_comes_again_gets_the_same_bytes_or_a_refusal(
 # -- other studies -----------------------------------------------------------------------------------------------
 
 
+def another_study(cast, keys=None):
+    """Of the same members and the same model; ``keys`` are pinned in it under the names of some hospitals."""
+    keys = keys or {}
+    terms = replace(
+        cast.terms,
+        study=bytes(range(32)),
+        hospitals=cast.terms.hospitals | {name: pair.signing.public for name, pair in keys.items()},
+        sealing=cast.terms.sealing | {name: pair.sealing.public for name, pair in keys.items()},
+    )
+    return replace(cast, terms=terms, keys=cast.keys | keys)
+
+
 def hand_on(first, second):
     """The parties of one stage serve the other's study too: their ledgers are the same."""
     for party in second.cast.terms.parties:
@@ -348,10 +365,10 @@ def hand_on(first, second):
                 second.store(f"{party}-ledger").put(name, data)
 
 
-def after(theatre, tmp_path, first, second, silent=()):
+def after(theatre, tmp_path, first, second, silent=(), **rest):
     """A study, and then another one at the same parties; some hospitals keep silent in its round 1."""
     stage = theatre.stage(first, tmp_path / "first").run()
-    other = theatre.stage(second, tmp_path / "second")
+    other = theatre.stage(second, tmp_path / "second", **rest)
     hand_on(stage, other)
     other.tamper = lambda sender, _to, message: (
         None
@@ -364,20 +381,20 @@ def after(theatre, tmp_path, first, second, silent=()):
 
 
 def test_another_study_of_the_same_cohort_is_opened(theatre, tmp_path):
-    first, second = theatre.cast(4, 3, 1), theatre.cast(4, 3, 2)
-    assert first.terms.study != second.terms.study
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first)
     stage, other = after(theatre, tmp_path, first, second)
     other.run()
-    assert np.array_equal(other.model, theatre.expected(second, [set(second.terms.hospitals)] * 2))
+    assert np.array_equal(other.model, theatre.expected(second, [set(second.terms.hospitals)]))
     place = f"opened-update-{stage.outcomes()[1].outcome.context.model.hex()[:32]}"
     for folder in (stage, other):
-        assert OpenedCohort.from_bytes(folder.store(f"{PARTY}-ledger")[place]).cohort == sorted(
-            first.terms.hospitals
-        )
+        entry = OpenedCohort.from_bytes(folder.store(f"{PARTY}-ledger")[place])
+        assert entry.cohort == first.terms.hospitals
 
 
 def test_another_study_whose_cohort_differs_by_one_is_refused_at_the_freeze(theatre, tmp_path):
-    first, second = theatre.cast(4, 3, 1), theatre.cast(4, 3, 2)
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first)
     _, other = after(theatre, tmp_path, first, second, silent=["va"])
     refusals = []
     other.before = lambda _to, event: (
@@ -408,7 +425,8 @@ def test_a_cohort_that_differs_by_more_is_refused_too(theatre, tmp_path):
 
 
 def test_one_party_that_remembers_is_enough(theatre, tmp_path):
-    first, second = theatre.cast(4, 3, 1), theatre.cast(4, 3, 2)
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first)
     _, other = after(theatre, tmp_path, first, second, silent=["va"])
     for party in ("party-1", "party-3"):
         ledger = other.store(f"{party}-ledger")
@@ -416,6 +434,119 @@ def test_one_party_that_remembers_is_enough(theatre, tmp_path):
             ledger.put(name, b"")
     with pytest.raises(EngineError, match="over other hospitals"):
         other.run()
+
+
+def impostor(cast, name="va"):
+    """Keys that somebody else has made."""
+    return {name: replace(cast.keys[name], signing=SigningKey.generate(), sealing=SealingKey.generate())}
+
+
+def test_a_stolen_name_opens_no_second_sum(theatre, tmp_path):
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first, impostor(first))
+    _, other = after(theatre, tmp_path, first, second)
+    with pytest.raises(
+        EngineError, match=r"Round 0 cannot be opened\. .*over hospitals with other keys .* take another seed"
+    ):
+        other.run()
+    assert not any(other.emitted.values())
+
+
+def test_a_stolen_name_is_refused_for_updates_too(theatre, tmp_path):
+    # As where the statistics were opened of another model: the ledger has the first study's updates alone.
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first, impostor(first))
+    _, other = after(theatre, tmp_path, first, second)
+    for party in second.terms.parties:
+        ledger = other.store(f"{party}-ledger")
+        (statistics,) = (name for name in ledger if "statistics" in name)
+        ledger.put(statistics, b"")
+    with pytest.raises(EngineError, match=r"Round 1 cannot be opened\. .*over hospitals with other keys "):
+        other.run()
+    assert all(not other.emitted[party, 1] for party in second.terms.parties)
+
+
+def test_control_where_names_are_compared_alone_the_difference_is_an_update(theatre, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ledger, "_keyed", lambda _ledger, included: dict.fromkeys(included, b""))
+    first = theatre.cast(4, 3, 1)
+    second = another_study(first, impostor(first))
+    # The colluder adds nothing. It says the count of whom it stands for, which two sums of statistics tell.
+    nothing = {"va": {1: np.zeros(theatre.size)}}
+    stage, other = after(theatre, tmp_path, first, second, faults=nothing)
+    other.run()
+    sums = [from_bytes(one.recall(1).total, 32, theatre.size) for one in (stage, other)]
+    update = stage.trainers["va"].update(theatre.initial_model(), 1)
+    assert np.array_equal(sums[0] - sums[1], first.terms.update.encode(update))
+    assert stage.outcomes()[1].outcome.included == other.outcomes()[1].outcome.included
+
+
+# -- two processes of a party at the same moment -----------------------------------------------------------------
+
+
+class Decided:
+    """A machine that has taken its message, and whose effects are still to be carried out."""
+
+    name = PARTY
+
+    def __init__(self, effects):
+        self._effects = effects
+
+    def handle(self, _event):
+        effects, self._effects = self._effects, []
+        return effects
+
+
+class Replacing(Store):
+    """The naive ledger: an entry takes the place of what stands there."""
+
+    enter = Store.put
+
+
+@pytest.mark.parametrize(
+    ("ledger_kind", "opened"), [(Store, 1), (Replacing, 2)]
+)  # the control: the naive one
+def test_two_processes_that_release_at_the_same_moment_open_one_sum(theatre, tmp_path, ledger_kind, opened):
+    first = theatre.cast(4, 3, 1)
+    (tmp_path / "ledger").mkdir()
+    stages = []
+    for cast, silent in ((first, ""), (another_study(first), "va")):
+        folder = tmp_path / str(len(stages))
+        folder.mkdir()
+        (folder / f"{PARTY}-ledger").symlink_to(tmp_path / "ledger")
+        stage = theatre.stage(cast, folder)
+        stage.tamper = lambda sender, _to, message, who=silent, stage=stage: (
+            None
+            if sender == who
+            and isinstance(message, SignedContribution)
+            and stage.coordinator.replica.place.round == 1
+            else message
+        )
+        stages.append((stage, stage.capture(Release, 1)[PARTY]))
+    # Both have asked their ledger, and neither has entered anything.
+    decided = [stage.hosts[PARTY]._machine.handle(release) for stage, release in stages]
+    jobs, said = [], []
+    for (stage, _), effects in zip(stages, decided, strict=True):
+        host = Host(
+            Decided(effects),
+            stage.store(PARTY),
+            lambda *_: None,
+            run_job=lambda job: jobs.append(job) or CommitteeFailed("Nobody else is there."),
+            ledger=ledger_kind(tmp_path / "ledger"),
+        )
+        try:
+            host.take(Start())
+        except EngineError as error:
+            said.append(str(error))
+    assert len(jobs) == opened
+    assert len(said) == 2 - opened
+    released = [PartyMemory.from_bytes(stage.store(PARTY)[MEMORY]).released for stage, _ in stages]
+    assert released == [True, opened == 2]
+    if opened == 1:
+        # Started again from its disk, the second says which sum was opened.
+        stage, release = stages[1]
+        stage.lose(PARTY)
+        answer = stage.ask(PARTY, release)
+        assert (type(answer), answer.reason) == (Refusal, "other-cohort")
 
 
 def test_the_ledger_is_written_before_the_release(theatre, tmp_path):

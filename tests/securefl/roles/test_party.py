@@ -443,6 +443,24 @@ def test_a_sum_is_not_opened_by_a_party_whose_release_was_never_written(stage):
     assert released
 
 
+def test_nothing_is_voted_for_or_opened_on_a_damaged_ledger(stage):
+    freeze = stage.capture(Freeze, 1)
+    (statistics,) = stage.store(f"{PARTY}-ledger")
+    entry = stage.store(f"{PARTY}-ledger").path(statistics.replace("statistics", "update"))
+    entry.write_bytes(b"")
+    with pytest.raises(EngineError, match=f"{entry.name} in the party's ledger is damaged: put back"):
+        stage.ask(PARTY, freeze[PARTY])
+    entry.unlink()
+    assert isinstance(stage.ask(PARTY, freeze[PARTY]), SignedVote)  # the control
+    for party, message in freeze.items():
+        stage.mail[party].append(message.to_bytes())
+    release = stage.capture(Release, 1)[PARTY]
+    entry.write_bytes(b"")
+    with pytest.raises(EngineError, match="is damaged"):
+        stage.ask(PARTY, release)
+    assert not stage.emitted[PARTY, 1]
+
+
 def test_two_cohorts_are_never_both_opened(stage):
     # A coordinator that has one party release a first list tries to have a second list opened.
     _, request = released_alone(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -302,6 +303,27 @@ def test_a_party_that_comes_back_catches_up(theatre, cast, tmp_path, kind):
     assert np.array_equal(again.model, theatre.expected(cast, [set(cast.terms.hospitals)] * 2))
     for signed in again.outcomes():
         assert again.store(GONE)[receipt_name(signed.outcome.round)] == signed.to_bytes()
+
+
+def test_a_party_that_was_in_no_committee_yet_may_be_killed_while_it_catches_up(theatre, cast, tmp_path):
+    # Its memory goes onto its disk before its first receipt: receipts without one would mean that it was lost.
+    stage = theatre.stage(cast, tmp_path / "first")
+    stage.bury(GONE)
+    stage.run(until=lambda: len(stage.outcomes()) == 2)
+    assert dict(stage.store(GONE)) == {}
+    count = theatre.fuse()
+    shutil.copytree(tmp_path / "first", tmp_path / "count")
+    theatre.stage(cast, tmp_path / "count", fuses=[count]).run()
+    left = set()
+    for at in count.writes[GONE][:4]:
+        shutil.copytree(tmp_path / "first", tmp_path / str(at))
+        again = theatre.stage(cast, tmp_path / str(at), fuses=[theatre.fuse(GONE, at)])
+        again.run(until=lambda again=again: again.crashes == 1)
+        left.add(tuple(again.store(GONE)))
+        again.run()
+        assert committees(again)[:2] == [LEFT, LEFT]
+        assert np.array_equal(again.model, theatre.expected(cast, [set(cast.terms.hospitals)] * 2))
+    assert ("memory", receipt_name(0)) in left
 
 
 def test_a_party_that_comes_back_when_all_is_over_signs_the_closing_again(theatre, cast, tmp_path):

@@ -20,6 +20,7 @@ from protocols.canonical import Record
 from protocols.chain import SignedOutcome
 from protocols.envelope import SealingKey
 from protocols.signing import SigningKey
+from securefl.errors import EngineError
 from securefl.roles.effects import (
     COORDINATOR,
     CommitteeFailed,
@@ -59,6 +60,10 @@ class MemoryStore(Mapping[str, bytes]):
             self.content.pop(name, None)
 
     keep = put
+
+    def enter(self, name: str, data: bytes) -> None:
+        if self.content.setdefault(name, data) != data:
+            raise EngineError("Something else stands there.")
 
 
 # -- a machine's state ---------------------------------------------------------------------------------------
