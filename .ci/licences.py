@@ -54,12 +54,21 @@ def installed() -> dict[str, tuple[str, str]]:
 
 
 def refused(licences: dict[str, str]) -> list[str]:
-    """The packages that may not be depended on. A choice ("or") is refused only if every part of it is."""
+    """The packages that may not be depended on.
+
+    A choice ("or") is refused only if every part of it is. Licences side by side (";", from classifiers) need be none:
+    they are refused if one of them is.
+    """
     return [
         name
         for name, licence in licences.items()
-        if name not in EXCEPTIONS and all(REFUSED.search(part) for part in re.split(r"(?i)\bor\b|;", licence))
+        if name not in EXCEPTIONS and any(_no_choice_is_left(beside) for beside in licence.split(";"))
     ]
+
+
+def _no_choice_is_left(licence: str) -> bool:
+    """Whether every part of a choice is refused; "v3 or later" is none."""
+    return all(REFUSED.search(part) for part in re.split(r"(?i)\s+or\s+(?!later\b)", licence))
 
 
 def table(pins: dict[str, str], found: dict[str, tuple[str, str]]) -> str:

@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 import mmap
+import os
 import re
 import zipfile
 import zlib
@@ -50,11 +51,13 @@ class Searched:
     Attributes:
         found: every secret in every file.
         files, bytes: how much was searched, unpacked bytes included.
+        links: relative to the folder; they are not followed.
     """
 
     found: tuple[Found, ...]
     files: int
     bytes: int
+    links: tuple[str, ...]
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
@@ -92,7 +95,7 @@ def search(
 
     Raises:
         ValueError: a secret is too short to tell it from chance.
-        OSError: a file cannot be read.
+        OSError: a file or folder cannot be read.
     """
     for name, secret in secrets.items():
         if len(secret) < SHORTEST:
@@ -103,15 +106,18 @@ def search(
     home = [folder / path for path in skip]
     found: dict[Found, None] = {}
     files = size = 0
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or any(path.is_relative_to(place) for place in home):
+    links = []
+    for path in sorted(_below(folder)):
+        if any(path.is_relative_to(place) for place in home):
             continue
         file = path.relative_to(folder).as_posix()
         name_bytes = path.name.encode(errors="surrogateescape")
         found |= dict.fromkeys(
             Found(n, file, f"its name, {form}") for n, form, b in wanted if b in name_bytes
         )
-        if not path.is_file():
+        if path.is_symlink():
+            links.append(file)
+        if path.is_symlink() or not path.is_file():
             continue
         files += 1
         for how, content in _contents(path):
@@ -121,7 +127,17 @@ def search(
                     found[Found(name, file, f"{how}{form}")] = None
             if pem and PEM.search(content):
                 found[Found("a private key", file, f"{how}PEM")] = None
-    return Searched(tuple(found), files, size)
+    return Searched(tuple(found), files, size, tuple(links))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files and folders; a folder that cannot be read is an error, and not an empty one."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=stop):
+        yield from (Path(place) / name for name in (*folders, *files))
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:

@@ -87,6 +87,10 @@ RUNS = (
         shown=(
             "tests/processes/flower/test_flower_engine.py"
             "::test_supernodes_without_a_registered_key_are_refused",
+            "tests/securefl/deploy/test_superlink_trust.py"
+            "::test_a_supernode_says_nothing_to_a_superlink_of_another_authority",
+            "tests/processes/flower/test_confined_node.py"
+            "::test_a_superlink_of_another_authority_is_not_spoken_to",
         ),
         limits="It rests on Flower's check of keys and on OpenSSL's TLS. The authority's key makes any SuperLink: who "
         "has it carries the sealed envelopes that the coordinator carries anyway. A coordinator registers whom it "

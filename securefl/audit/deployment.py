@@ -6,8 +6,6 @@ It goes on after a promise that is broken, so that one look shows all of them. W
 
 from __future__ import annotations
 
-import base64
-import binascii
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +15,10 @@ from pathlib import Path
 from protocols.chain import Outcome, SignedOutcome
 from protocols.errors import ProtocolError
 from securefl.audit.budgets import check_budgets, ledgers
-from securefl.audit.canaries import SHORTEST, search
+from securefl.audit.canaries import SHORTEST
 from securefl.audit.consents import check_permits
 from securefl.audit.founding import Founding, Receipts, read_info
+from securefl.audit.left_secrets import check_secrets
 from securefl.audit.sizes import check_sizes
 from securefl.audit.verdict import BrokenError, Check, Mark, Verdict, checking, sums_checked
 from securefl.audit.verify import verify
@@ -89,7 +88,7 @@ def examine(
         checks += budgets
         checks += check_permits(folder, terms, outcomes, stewards or {}, _began(founding), charged)
     checks.append(_told("key files", _key_files(run)))
-    checks.append(_secrets(run, canaries or {}))
+    checks.append(check_secrets(run, canaries or {}))
     return Examined(verdict, checks)
 
 
@@ -193,51 +192,6 @@ def _key_files(run: RunFolder) -> Iterator[str]:
         count += 1
     if count:
         yield f"{count} private keys lie in files that only their owner reads."
-
-
-def _secrets(run: RunFolder, canaries: Mapping[str, bytes]) -> Check:
-    """Every file but the key files is searched for the keys in them, for any private key, and for the canaries."""
-    keys = {path.relative_to(run.path).as_posix(): path for path in run.path.rglob("*.key") if path.is_file()}
-    wanted = dict(canaries)
-    for name, path in keys.items():
-        try:
-            secret = _key_bytes(path.read_bytes())
-        except OSError as error:
-            return Check(
-                "secrets", "fails", f"{name} cannot be read: {(error.strerror or 'unknown').lower()}."
-            )
-        if len(secret) >= SHORTEST:
-            wanted[f"the key of {name}"] = secret
-    try:
-        searched = search(run.path, wanted, skip=keys)
-    except OSError as error:
-        return Check(
-            "secrets", "fails", f"{error.filename} cannot be read: {(error.strerror or 'unknown').lower()}."
-        )
-    if searched.found:
-        more = f", and {len(searched.found) - 1} more" if len(searched.found) > 1 else ""
-        said = str(searched.found[0])
-        return Check("secrets", "fails", f"{said[0].upper()}{said[1:]}{more}.")
-    if not wanted:
-        says = (
-            f"No key lies here and no canary was given: {searched.bytes} bytes of {searched.files} files were searched "
-            "for private keys in PEM only. Put a canary into the records and give --canary-file."
-        )
-        return Check("secrets", "unchecked", says)
-    says = (
-        f"{len(wanted)} secrets ({len(canaries)} canaries) stand in none of {searched.bytes} bytes of {searched.files} "
-        "files."
-    )
-    return Check("secrets", "holds", says)
-
-
-def _key_bytes(content: bytes) -> bytes:
-    """What is secret in a key file: the bytes themselves, or the key within PEM, which begins anew in every form."""
-    body = b"".join(line.strip() for line in content.splitlines() if not line.startswith(b"-----"))
-    try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError):
-        return content
 
 
 def told_as(examined: Examined) -> dict[str, object]:

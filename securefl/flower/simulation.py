@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import secrets
 import threading
 import warnings
 from functools import cache
@@ -23,6 +24,12 @@ from securefl.training.determinism import ENVIRONMENT
 
 BYTES_OF_STORE = 256 << 20
 """Of Ray's object store; a message is in it only on its way."""
+ENCLOSED = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux as well: Ray listens on 127.0.0.1 alone
+    "RAY_AUTH_MODE": "token",
+}
+"""Ray unpickles what its ports are sent: only processes of this computer reach them, and need a token."""
 
 
 def simulate(
@@ -46,7 +53,8 @@ def simulate(
     study = Study.load(study_path)
     if not study.simulation:
         raise StudyError(f"{study_path} is not a simulation: run it with --engine local or --engine flower.")
-    os.environ.update({**ENVIRONMENT, "FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"})
+    os.environ.update({**ENVIRONMENT, "FLWR_TELEMETRY_ENABLED": "0", **ENCLOSED})
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # a process's Ray reads it once
     # Late: an extra, and seconds to load.
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
@@ -73,6 +81,7 @@ def simulate(
     count = min(actors or os.cpu_count() or 1, len(names))
     backend: Any = {
         "init_args": {
+            "address": "local",  # never a cluster that runs already, whatever RAY_ADDRESS says
             "num_cpus": count,
             "object_store_memory": BYTES_OF_STORE,
             "include_dashboard": False,

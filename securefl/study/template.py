@@ -118,7 +118,9 @@ def _keys(model: type[BaseModel], table: str) -> Iterator[str]:
         if inner is not None:
             nested.append((f"{table}.{name}".lstrip("."), inner))
             continue
-        meaning = field.description or " or ".join(_choices(field.annotation)) or ""
+        choices = " or ".join(_choices(field.annotation))
+        meaning = f"{choices}: {field.description}" if choices and field.description else ""
+        meaning = meaning or field.description or choices
         yield f"#   {name}{_default(field.is_required(), field.default)}{'  - ' + meaning if meaning else ''}"
     for path, inner in nested:
         yield f"# [{path}]"
@@ -132,4 +134,7 @@ def _default(required: bool, default: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    return [json.dumps(choice) for choice in get_args(annotation) if isinstance(choice, str)]
+    """The words that a key may have, in a list or alone."""
+    inside = get_args(annotation)
+    words = [json.dumps(choice) for choice in inside if isinstance(choice, str)]
+    return words + [word for kind in inside for word in _choices(kind)]

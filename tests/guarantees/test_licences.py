@@ -51,6 +51,12 @@ def test_what_is_listed_is_what_the_packages_say(listed):
         "SSPL-1.0",
         "BUSL-1.1",
         "AGPL-3.0 or SSPL-1.0",
+        "GPL-3.0-or-later",
+        "GNU General Public License v3 or later (GPLv3+)",
+        "GPL version 2 or later",
+        "MIT; GPL-3.0-only",
+        "GPL-2.0; BSD License",
+        "Apache-2.0 OR MIT; AGPL-3.0",
     ],
 )
 def test_control_such_a_licence_is_refused(licence):
@@ -58,7 +64,7 @@ def test_control_such_a_licence_is_refused(licence):
 
 
 @pytest.mark.parametrize(
-    "licence", ["MIT", "LGPL-2.1", "MPL-2.0", "Apache-2.0 OR GPL-2.0", "BSD License; GPL-2.0"]
+    "licence", ["MIT", "LGPL-2.1", "MPL-2.0", "Apache-2.0 OR GPL-2.0", "BSD License; GPL-2.0 or MIT"]
 )
 def test_control_others_are_not(licence):
     assert not licences.refused({"a": licence})

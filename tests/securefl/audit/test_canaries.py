@@ -6,8 +6,11 @@ import base64
 import gzip
 import io
 import json
+import os
 import random
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,21 @@ from hypothesis import strategies as st
 from securefl.audit.canaries import forms, search
 
 SECRET = bytes(range(200, 232))
+NOBODY = 65534
 TEXT = 'Mr "Müller", born 1950'.encode()
+
+
+@contextmanager
+def as_another_user():
+    """Root reads everything, and so it is somebody else for the block."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if before == 0:
+            os.seteuid(before)
 
 
 @pytest.fixture
@@ -80,7 +97,21 @@ def test_names_links_own_places_and_empty_files(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "keys" / "it.key")
     searched = search(tmp_path, {"it": SECRET}, skip=["keys"])
     assert [(f.file, f.form) for f in searched.found] == [(SECRET.hex(), "its name, hexadecimal")]
-    assert (searched.files, searched.bytes) == (1, 0)
+    assert (searched.files, searched.bytes, searched.links) == (1, 0, ("link",))
+    (tmp_path / f"to {SECRET.hex()}").symlink_to(tmp_path)
+    assert len(search(tmp_path, {"it": SECRET}, skip=["keys"]).found) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "log").write_bytes(SECRET)
+    assert search(tmp_path, {"it": SECRET}).found
+    (tmp_path / "logs").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # another user may not read the folders above
+    with as_another_user(), pytest.raises(PermissionError) as error:
+        search(Path(), {"it": SECRET})
+    assert Path(error.value.filename) == Path("logs")
 
 
 def test_private_keys_of_anybody_are_found(tmp_path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import grpc
+import psutil
 import pytest
 from torch import nn
 from typer.testing import CliRunner
@@ -144,6 +147,54 @@ def test_a_ray_that_does_not_start_ends_the_run_with_a_sentence(simulation: Path
     assert ended.stderr.splitlines()[-1].startswith("Error: Ray ended the simulation, go on with --resume: ")
     assert "Traceback" not in ended.stderr
     assert len(running_processes(tmp_path / "out")) == 0
+
+
+@pytest.mark.slow
+def test_nobody_elsewhere_reaches_a_simulations_ray_and_nobody_here_without_its_token(
+    simulation: Path, tmp_path: Path
+) -> None:
+    """Ray unpickles what it is sent, so that whoever may talk to it may do everything."""
+    command = [sys.executable, "-m", "securefl", "run", str(simulation), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "RAY_ADDRESS": "192.0.2.1:6379"}  # nobody's
+    with subprocess.Popen([*command, "--quiet", "--engine", "ray"], env=environment) as process:
+        listening: set[tuple[str, int]] = set()
+        answers: dict[bool, grpc.StatusCode] = {}
+        while not ended(process):
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    ports = listening_ports(child)
+                    listening |= ports
+                    if ports and child.name() == "gcs_server" and not answers:
+                        port, token = max(ports)[1], child.environ()["RAY_AUTH_TOKEN"]
+                        answers = {given: asked(port, token if given else "") for given in (False, True)}
+    assert process.returncode == 0
+    assert len(listening) > 3
+    assert {address.removeprefix("::ffff:") for address, _ in listening} == {"127.0.0.1"}
+    assert answers == {False: grpc.StatusCode.UNAUTHENTICATED, True: grpc.StatusCode.OK}
+
+
+def ended(process: subprocess.Popen[bytes]) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    return process.returncode is not None
+
+
+def listening_ports(process: psutil.Process) -> set[tuple[str, int]]:
+    return {c.laddr[:2] for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
+def asked(port: int, token: str) -> grpc.StatusCode:
+    """What Ray's control service says to whoever asks for its cluster's number."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            _, done = call.with_call(b"", metadata=metadata, wait_for_ready=True, timeout=30)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+        said: grpc.StatusCode = done.code()
+        return said
 
 
 def running_processes(out: Path) -> list[int]:
