@@ -55,6 +55,7 @@ from securefl.roles.messages import (
     Verification,
 )
 from securefl.roles.records import CLOSING, receipt_name, sum_name
+from securefl.roles.refusals import heard
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 from securefl.roles.verifying import Verifying
@@ -130,6 +131,8 @@ class CoordinatorMachine:
                 # Timers are never taken back: one of an earlier attempt says nothing about this one.
                 current = self._phase == "collect" and name == self._now().timer
                 return self._deadline() if current else []
+            case Received(sender, Declined() | Refusal() as said):
+                return self._received(sender, heard(said))
             case Received(sender, message):
                 return self._received(sender, message)
             case _:

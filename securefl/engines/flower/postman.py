@@ -24,6 +24,7 @@ from securefl.engines.flower.directory import Directory, Reached
 from securefl.engines.flower.replies import Replies
 from securefl.engines.link import Reply
 from securefl.errors import EngineError, SecureFLError
+from securefl.plain_text import sentence
 from securefl.roles.effects import Gone, Lost, Received
 from securefl.roles.messages import FROM_HOSPITALS, KINDS, Announcement, Message, read_message
 
@@ -175,9 +176,9 @@ class Postman:
         if content is None:
             self._lose(member)
             return
-        sentence = mail.refusal(content)
-        if sentence is not None:
-            self._refused(member, sentence)
+        refusal = mail.refusal(content)
+        if refusal is not None:
+            self._refused(member, sentence(refusal))
             return
         kinds = KINDS if member in self._parties else FROM_HOSPITALS
         try:
@@ -191,11 +192,11 @@ class Postman:
         for message in messages:
             self._deliver(Received(member, message))
 
-    def _refused(self, member: str, sentence: str) -> None:
+    def _refused(self, member: str, why: str) -> None:
         """A party's refusal is for its operator to mend; without a hospital that refuses, the round goes on."""
-        log.warning("%s refuses: %s", member, sentence)
+        log.warning("%s refuses: %s", member, why)
         if member in self._parties:
-            self._deliver(Gone(member, f"{member} refuses: {sentence}"))
+            self._deliver(Gone(member, f"{member} refuses: {why}"))
         else:
             self._lose(member)
 

@@ -13,14 +13,17 @@ from securefl.roles.effects import Finished, Lost, Received, Timeout
 from securefl.roles.messages import (
     Announcement,
     Behind,
+    Declined,
     Freeze,
     Held,
     Part,
     PartyStatus,
     Prepare,
+    Refusal,
     Release,
     Settled,
     SignedContribution,
+    SignedVote,
     StatusRequest,
 )
 
@@ -47,6 +50,65 @@ def test_a_hospital_that_declines_is_left_out_of_one_round(theatre, tmp_path, ba
     assert [done.settled.signed.outcome.context.attempt for done in stage.done] == [1, 1, 1]
     expected = theatre.expected(cast, [everyone - {"va"}, everyone])
     assert np.array_equal(stage.model, expected)
+
+
+OWNED = "\x1b]0;owned\x07\x1b[2J\u202e" + "A" * 5_000_000
+
+
+@pytest.mark.parametrize("kind", [Declined, Refusal])
+def test_what_a_hospital_writes_is_a_word_in_the_receipts_and_a_short_sentence_elsewhere(
+    theatre, tmp_path, kind
+):
+    cast = theatre.cast()
+    stage = theatre.stage(cast, tmp_path)
+
+    def says(message):
+        words = {"reason": OWNED, "explanation": OWNED}
+        if kind is Declined:
+            return Declined(context=message.contribution.context, hospital="va", **words)
+        return Refusal(member="va", about="announcement", hospital="", **words)
+
+    tampered(stage, "va", says)
+    stage.run()
+    everyone = set(cast.terms.hospitals)
+    assert included(stage) == [everyone, everyone - {"va"}, everyone]
+    assert stage.outcomes()[1].outcome.absent == {"va": "other-reason"}
+    reason, explanation = stage.done[1].absent["va"]
+    assert reason == "other-reason"
+    assert explanation.isprintable()
+    assert 100 < len(explanation) <= 301
+
+
+def test_a_run_that_ends_says_what_hospitals_write_in_short_sentences(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.tamper = lambda _s, _t, m: (
+        Declined(
+            context=m.contribution.context, hospital=m.contribution.hospital, reason=OWNED, explanation=OWNED
+        )
+        if isinstance(m, SignedContribution)
+        else m
+    )
+    with pytest.raises(EngineError, match="Round 0 has 0 contributions") as error:
+        stage.run()
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 5 * 400
+
+
+@pytest.mark.parametrize(
+    "reason", ["too-few-hospitals", "not-agreed", OWNED], ids=["hopeless", "tried again", "no word"]
+)
+def test_a_run_that_ends_says_what_parties_write_in_short_sentences(theatre, tmp_path, reason):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.tamper = lambda s, _t, m: (
+        Refusal(member=s, about="freeze", hospital="", reason=reason, explanation=OWNED)
+        if isinstance(m, SignedVote)
+        else m
+    )
+    with pytest.raises(EngineError) as error:
+        stage.run()
+    assert "AAA" in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
 
 
 def test_a_silent_hospital_is_left_out_at_the_deadline_and_comes_back(theatre, tmp_path):

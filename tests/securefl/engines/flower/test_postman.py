@@ -158,12 +158,16 @@ def test_a_party_that_never_comes_is_given_up_and_a_hospital_is_not(opened: Open
 
 
 def test_a_refusal_of_a_party_is_its_end_and_a_hospitals_is_a_loss(opened: Open, memory_grid: Any) -> None:
+    sentences = iter(["see the log of its SuperNode.", "\x1b[2J" + "A" * 10**6])
+
     def refuses(_: FlowerMessage) -> RecordDict:
-        return mail.refused("see the log of its SuperNode.")
+        return mail.refused(next(sentences, "no"))
 
     post = opened(memory_grid({1: refuses, 2: refuses}, NAMES))
     post.postman.post("party", StatusRequest(study=b"s" * 32))
     assert post.next() == Gone("party", "party refuses: see the log of its SuperNode.")
+    post.postman.post("party", StatusRequest(study=b"s" * 32))
+    assert post.next().explanation == "party refuses: \ufffd[2J" + "A" * 296 + "…"
     post.postman.post("north", _note("hello"))
     assert post.next() == Lost("north")
 
