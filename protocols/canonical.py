@@ -1,9 +1,10 @@
 """One encoding for everything that is signed, digested or sent.
 
-Adversary: whoever writes the bytes, and would like two readers to understand them differently.
+Adversary: whoever writes the bytes, and would like two readers to understand them differently, or one to be long about
+    it: a byte of CBOR can be an empty list, which takes Python a microsecond and 72 bytes.
 Promise: a value has exactly one encoding, and only that one is accepted; whatever the bytes, reading them ends in a
-    value or an EncodingError; a digest names the kind of thing it is of, so that a digest of one kind never stands
-    for another.
+    value or an EncodingError, after work that is bounded but for the copying of long texts and byte strings; a digest
+    names the kind of thing it is of, so that a digest of one kind never stands for another.
 Source: CBOR, RFC 8949, section 4.2 (core deterministic encoding); SHA-256, FIPS 180-4.
 """
 
@@ -18,6 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from protocols.errors import EncodingError
 
 DIGEST_BYTES = 32
+MAX_ITEMS = 2**19
+"""Of a value: lists, maps, their keys, and what stands in them. The check of ten thousand hospitals' sum has fewer."""
+MAX_DEPTH = 32
+"""Of lists and maps in one another."""
+MANY_ERRORS = 100
+"""Of a record, beyond which they are counted and not named, which takes longer than all else."""
 
 
 class _NoTags(dict[int, Any]):
@@ -33,47 +40,103 @@ _NO_TAGS = _NoTags()
 _LEAVES = (str, bytes, float, bool, type(None))
 
 
-def _check_plain(value: Any) -> None:
+def _check_plain(value: Any, depth: int = MAX_DEPTH) -> int:
+    """How many items a value has; raises TypeError or ValueError if it has no encoding."""
     kind = type(value)
     if kind in _LEAVES:
-        return
+        return 1
     if kind is int:
         if not -(2**64) <= value < 2**64:
             raise ValueError("an integer has at most 64 bits and a sign")
-    elif kind is dict:
+        return 1
+    if kind not in (dict, list, tuple):
+        raise TypeError("not a plain value")
+    if depth == 0:
+        raise ValueError("lists and maps are too deep in one another")
+    items = 1
+    if kind is dict:
+        items += len(value)
         for key, entry in value.items():
             if type(key) is not str:
                 raise TypeError("a map's keys are strings")
-            _check_plain(entry)
-    elif kind is list or kind is tuple:
-        for entry in value:
-            _check_plain(entry)
+            items += _check_plain(entry, depth - 1)
     else:
-        raise TypeError("not a plain value")
+        for entry in value:
+            items += _check_plain(entry, depth - 1)
+    return items
+
+
+_STRINGS = (2, 3)
+"""CBOR's major types of byte strings and texts. All else is a head alone; what stands in a list or map follows it."""
+_SHORT_STRINGS = (0x58, 0x78)
+"""How a byte string and a text begin whose length is in the next byte."""
+
+
+def _step(first: int) -> int:
+    """Bytes from an item's head to the next head, if the first byte says it; else 0."""
+    argument = first & 31
+    if argument > 23:
+        return 0
+    return 1 + argument if first >> 5 in _STRINGS else 1
+
+
+_STEPS = [_step(first) for first in range(256)]
+
+
+def _check_count(data: bytes, most: int) -> None:
+    """Go from head to head, at most ``most`` of them. Raises EncodingError if there are more."""
+    at, end = 0, len(data)
+    if end <= most:
+        return  # an item has a byte at least
+    for _ in range(most):
+        if at >= end:
+            return
+        first = data[at]
+        step = _STEPS[first]
+        if step:
+            at += step
+        elif first in _SHORT_STRINGS:
+            at += 2 + (data[at + 1] if at + 1 < end else 0)
+        else:
+            size = 2 ** ((first & 31) - 24)
+            if size > 8:
+                raise ValueError("a head of no length")
+            argument = int.from_bytes(data[at + 1 : at + 1 + size], "big")
+            at += 1 + size + (argument if first >> 5 in _STRINGS else 0)
+    if at < end:
+        raise EncodingError(f"These bytes are not a message: they hold more than {most:,} items.")
 
 
 def encode(value: Any) -> bytes:
     """The one encoding of ``value``: None, bool, int (-2^64 to 2^64 - 1), float, str, bytes, lists, maps by string.
 
     Raises:
-        EncodingError: the value, or something in it, is nothing of these.
+        EncodingError: the value, or something in it, is nothing of these; or it is too large to be read again.
     """
     try:
-        _check_plain(value)
-        return bytes(cbor2.dumps(value, canonical=True))
+        items = _check_plain(value)
+        data = bytes(cbor2.dumps(value, canonical=True))
     except (cbor2.CBORError, TypeError, ValueError, RecursionError) as error:
         raise EncodingError(f"This value has no canonical encoding: {type(value).__name__}.") from error
+    if items > MAX_ITEMS:
+        raise EncodingError(f"This value has {items:,} items: more than {MAX_ITEMS:,} are not read again.")
+    return data
 
 
-def decode(data: bytes) -> Any:
-    """The value whose one encoding is ``data``.
+def decode(data: bytes, most: int = MAX_ITEMS) -> Any:
+    """The value whose one encoding is ``data``, of at most ``most`` items.
 
     Raises:
-        EncodingError: ``data`` is not CBOR, is followed by further bytes, or is not the canonical encoding.
+        EncodingError: ``data`` is not CBOR, goes on after it, is not the canonical encoding, or has more items.
     """
     try:
+        _check_count(data, most)
         value = cbor2.loads(
-            data, semantic_decoders=_NO_TAGS, allow_indefinite=False, allow_duplicate_keys=False
+            data,
+            semantic_decoders=_NO_TAGS,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
         )
         _check_plain(value)
         again = cbor2.dumps(value, canonical=True)
@@ -134,6 +197,10 @@ class Record(BaseModel):
         try:
             return cls.model_validate(value[1])
         except ValidationError as error:
+            if error.error_count() > MANY_ERRORS:
+                raise EncodingError(
+                    f"This {cls.kind} is malformed in {error.error_count():,} places."
+                ) from error
             # Only names of ours go into the message: an unknown field's name is the sender's text.
             at = error.errors()[0]["loc"]  # empty where the fields do not go together
             where = f"at {at[0]}" if at and at[0] in cls.model_fields else "by an unknown field"

@@ -86,7 +86,7 @@ class FrozenList(Record):
         context: digest of the round's context.
         cohort: the hospitals that were asked.
         contributions: what will be added.
-        absent: why the others of the cohort are not in it, as a fixed word each.
+        absent: why the others of the cohort are not in it, as a fixed word each; the parties refuse longer reasons.
     """
 
     kind = "frozen-list"

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 
 from securefl import consortium as members
-from securefl import durable
+from securefl import durable, plain_text
 from securefl.engines.coordination import MakeEngine
 from securefl.engines.local import LocalEngine
 from securefl.engines.local.children import free_ports
@@ -268,7 +268,9 @@ def _shown(line: Line, rounds: int) -> str:
     if line["round"] == 0:
         return f"round 0 (statistics): {len(line['included'])} hospitals counted, {line['seconds']:.1f} s"
     accuracy = f"accuracy {line['accuracy']:.4f}, " if line["accuracy"] is not None else ""
-    absent = "".join(f"; without {h}: {why['explanation']}" for h, why in line["absent"].items())
+    absent = "".join(
+        f"; without {h}: {plain_text.line(why['explanation'])}" for h, why in line["absent"].items()
+    )
     return (
         f"round {line['round']}/{rounds}: {accuracy}{len(line['included'])} hospitals, {line['seconds']:.2f} s "
         f"({line['aggregation_seconds']:.2f} s of it aggregation){absent}"

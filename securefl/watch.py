@@ -41,7 +41,7 @@ class Watch:
 
     def exchanged(self, worker: str, member: str, message: Message, reply: Reply, size: int) -> None:
         """See one exchange with a member; called from the mailboxes' threads, one at a time for each worker."""
-        self._training[worker] += float(reply.notes.get("train-seconds", 0.0))
+        self._training[worker] += reply.training_seconds
         for answer in reply.messages:
             if answer.startswith(_CONTRIBUTION):
                 # What else goes up with it depends on the engine.
@@ -55,8 +55,8 @@ class Watch:
         self._twin = followed(self._twin, self._run, self._world, done.settled.signed, replica)
         ended = time.perf_counter()
         # The busiest process's training is what the round cannot be faster than; until the sum is open, all else is
-        # aggregation.
-        training = max(self._training.values(), default=0.0)
+        # aggregation. A hospital says itself how long it trained, and may say too much.
+        training = min(max(self._training.values(), default=0.0), opened - self._begun)
         uploads = [self._uploads[h] for h in outcome.included if h in self._uploads]
         contributions = {h: self._contributions[h] for h in outcome.included if h in self._contributions}
         line = {
@@ -66,7 +66,7 @@ class Watch:
             "absent": reasons(done.absent),
             "seconds": round(ended - self._begun, 4),
             "training_seconds": round(training, 4),
-            "aggregation_seconds": round(max(0.0, opened - self._begun - training), 4),
+            "aggregation_seconds": round(opened - self._begun - training, 4),
             "evaluation_seconds": round(ended - opened, 4),
             "upload_bytes": sum(uploads) // len(uploads) if uploads else None,
             # Of a round that a resumed run ended, some came before.

@@ -245,7 +245,7 @@ def serve(
 @app.command()
 def logs(name: Name, home: Home = HERE) -> None:
     """Researcher: print the logs that stewards have handed out."""
-    from securefl.domain.show import plain
+    from securefl.plain_text import plain
 
     with _researcher(home) as me:
         for hospital, text in me.proposal(name).logs().items():
@@ -306,7 +306,7 @@ def log(
     import time
 
     from securefl.domain.log import verify as verify_log
-    from securefl.domain.show import plain
+    from securefl.plain_text import plain
 
     with _session(home) as session:
         entries = (

@@ -8,7 +8,7 @@ from html import escape
 
 from securefl.domain.dataset import Dataset
 from securefl.domain.proposal import Proposal, Site, members_of
-from securefl.domain.show import line, plain
+from securefl.plain_text import line, plain
 from securefl.study import Study
 
 RULE = "-" * 78

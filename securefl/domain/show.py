@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TypeVar
 
+from securefl.plain_text import plain
+
 T = TypeVar("T")
 
 
@@ -47,16 +49,6 @@ class Table:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A table of whatever can be written as text."""
     return Table(title, columns, [[plain(str(cell)) for cell in row] for row in rows])
-
-
-def plain(text: str) -> str:
-    """Text without control characters, which could rewrite a terminal's screen."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
-def line(text: str) -> str:
-    """Text on one line, without control characters."""
-    return plain(text).replace("\n", "\ufffd")
 
 
 def escape_markup(text: str) -> str:

@@ -7,7 +7,6 @@ message to the next (records and the built model are only kept as a cache).
 from __future__ import annotations
 
 import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,10 +97,9 @@ class HospitalNode:
             yield
 
     def _step(self, hospital: str, message: bytes) -> Reply:
-        started = time.perf_counter()
         store = Store(home_of(self._places.home, self._terms.study) / hospital)
         if (answer := self._not_approved(hospital, message, store)) is not None:
-            return Reply([answer], {})
+            return Reply([answer])
         trainer = self._trainer(hospital)
         keys = self._keys_of(hospital)
         ledger = self._ledger(hospital)
@@ -111,12 +109,8 @@ class HospitalNode:
             self._consent(hospital),
         )  # fmt: skip
         messages = Answering(machine, store, ledger=ledger).answer(message)
-        seconds = time.perf_counter() - started
         self._show(hospital, machine.round, trainer.last)
-        return Reply(
-            messages,
-            {"train-seconds": f"{trainer.seconds:.6f}", "other-seconds": f"{seconds - trainer.seconds:.6f}"},
-        )
+        return Reply(messages, trainer.seconds)
 
     def _consent(self, hospital: str) -> Consent | None:
         places = self._places

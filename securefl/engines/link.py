@@ -1,29 +1,30 @@
 """A link between two processes of one computer: messages over a Unix socket that only its owner can open.
 
-The far end answers each message with any number of messages, and with notes (timings, for the run's statistics; never
-content). A frame is a count of segments, and each segment's length before its bytes: large messages are not copied into
-an encoding of their own.
+The far end answers each message with any number of messages, and says how long it trained for them, for the run's
+statistics. A frame is a count of segments, and each segment's length before its bytes: large messages are not copied
+into an encoding of their own.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from protocols.errors import EncodingError
 from securefl.errors import SecureFLError
 
-_NUMBER = struct.Struct(">Q")
+_NUMBER, _SECONDS = struct.Struct(">Q"), struct.Struct(">d")
 MAX_SEGMENTS = 64
 MAX_SEGMENT = 1 << 33
+MAX_SECONDS = 1e7
+"""A study's longest deadline is a day."""
 
 
 class LinkLostError(Exception):
@@ -36,13 +37,29 @@ class LinkFaultError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """Answers to one message."""
+    """Answers to one message.
+
+    Attributes:
+        messages: the answers.
+        training_seconds: how long a hospital trained for them, as it says itself.
+    """
 
     messages: list[bytes]
-    notes: Mapping[str, str] = field(default_factory=dict)
+    training_seconds: float = 0.0
 
 
 Handler = Callable[[str, bytes], Reply]
+
+
+def checked_seconds(said: object) -> float:
+    """How long a member says that it trained.
+
+    Raises:
+        EncodingError: it is no number from 0 to ``MAX_SECONDS``.
+    """
+    if type(said) is not float or not 0.0 <= said <= MAX_SECONDS:
+        raise EncodingError("An answer does not say how many seconds it took to train for it.")
+    return said
 
 
 class LinkServer:
@@ -102,13 +119,14 @@ class Link:
             frame = _receive(connected, end)
             if frame is None or len(frame) < 2:
                 raise EncodingError("The other process has closed the link.")
-        except (OSError, EncodingError) as error:
+            fault, said, *messages = frame
+            reply = Reply(messages, checked_seconds(*_SECONDS.unpack(said)))
+        except (OSError, EncodingError, struct.error) as error:
             self.close()
             raise LinkLostError("The other process is gone, or silent.") from error
-        fault, notes, *messages = frame
         if fault:
             raise LinkFaultError(fault.decode())
-        return Reply(messages, json.loads(notes))
+        return reply
 
     def _connected(self, seconds: float) -> socket.socket:
         if self._socket is None:
@@ -130,8 +148,8 @@ def _answered(handler: Handler, frame: list[bytes]) -> list[bytes]:
     try:
         reply = handler(target.decode(), message)
     except SecureFLError as error:
-        return [str(error).encode(), b"{}"]
-    return [b"", json.dumps(dict(reply.notes)).encode(), *reply.messages]
+        return [str(error).encode(), _SECONDS.pack(0.0)]
+    return [b"", _SECONDS.pack(reply.training_seconds), *reply.messages]
 
 
 def _send(connected: socket.socket, frame: list[bytes]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +83,7 @@ def serve_party(name: str, places: PartyPlaces) -> LinkServer:
     party = Restarted(start)
 
     def handle(_target: str, message: bytes) -> Reply:
-        started = time.process_time()
-        messages = party.answer(message)
-        return Reply(messages, {"cpu-seconds": f"{time.process_time() - started:.6f}"})
+        return Reply(party.answer(message))
 
     server = LinkServer(places.socket, handle)
     server.start()

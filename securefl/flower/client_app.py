@@ -111,10 +111,5 @@ def _hospital(places: Places) -> object:
 
 def joined(replies: list[Reply]) -> Reply:
     """Answers in order; times added up."""
-    notes: dict[str, float] = {}
-    for reply in replies:
-        for name, value in reply.notes.items():
-            if name.endswith("-seconds"):
-                notes[name] = notes.get(name, 0.0) + float(value)
     answers = [answer for reply in replies for answer in reply.messages]
-    return Reply(answers, {name: f"{seconds:.6f}" for name, seconds in notes.items()})
+    return Reply(answers, sum((reply.training_seconds for reply in replies), 0.0))

@@ -6,15 +6,18 @@ good, it could not be reached, or the deadline passed. Being left out is for the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocols.contribution import FrozenList, RoundContext
 from securefl.errors import EngineError
 from securefl.roles.effects import Effect, Send, SetTimer
-from securefl.roles.messages import Announcement, Held, Part, SignedContribution, SignedRoundKey
+from securefl.roles.messages import Announcement, Held, Part, Settled, SignedContribution, SignedRoundKey
 from securefl.roles.terms import Terms
 
 MAX_HOSPITAL_TRIES = 3
+MISSED_AT_ONCE = 16
+"""Outcomes that a member that is behind is sent before it is asked again: each is as long as the model."""
 
 
 @dataclass
@@ -56,6 +59,11 @@ class Attempt:
             self.leave_out(hospital, "unreachable", f"It did not contribute: {why}.")
             return []
         return [Send(hospital, self.announced)]
+
+    def catch_up(self, hospital: str, missed: range, recall: Callable[[int], Settled]) -> list[Effect]:
+        """Send a hospital that is behind the next few outcomes, and ask it once more, as often as any other."""
+        again = self.announce_again(hospital, "it stays behind")
+        return [*(Send(hospital, recall(round_)) for round_ in missed[:MISSED_AT_ONCE] if again), *again]
 
     def contributed(self, hospital: str, message: SignedContribution) -> list[Effect]:
         """Pass a hospital's parts on to the parties, which check them."""

@@ -15,7 +15,7 @@ from protocols.chain import Closing, SignedClosing, SignedOutcome, check_closing
 from protocols.contribution import FrozenList, RoundContext
 from protocols.errors import ChainError, EncodingError
 from securefl.errors import EngineError
-from securefl.roles.collecting import Attempt
+from securefl.roles.collecting import MISSED_AT_ONCE, Attempt
 from securefl.roles.effects import (
     Effect,
     Event,
@@ -55,6 +55,7 @@ from securefl.roles.messages import (
     Verification,
 )
 from securefl.roles.records import CLOSING, receipt_name, sum_name
+from securefl.roles.refusals import heard
 from securefl.roles.replica import Replica
 from securefl.roles.terms import STATISTICS, UPDATE, Terms
 from securefl.roles.verifying import Verifying
@@ -103,6 +104,7 @@ class CoordinatorMachine:
         self._phase = "start"
         self._session = 0
         self._recoveries = 0
+        self._caught_up = -1
         self._answers: dict[str, Message] = {}
         self._attempt: Attempt | None = None
         self._frozen: FrozenList | None = None
@@ -130,6 +132,8 @@ class CoordinatorMachine:
                 # Timers are never taken back: one of an earlier attempt says nothing about this one.
                 current = self._phase == "collect" and name == self._now().timer
                 return self._deadline() if current else []
+            case Received(sender, Declined() | Refusal() as said):
+                return self._received(sender, heard(said))
             case Received(sender, message):
                 return self._received(sender, message)
             case _:
@@ -228,18 +232,19 @@ class CoordinatorMachine:
             )
         missed: list[Effect] = []
         for party, status in statuses.items():
-            missed += [Send(party, self._recall(r)) for r in range(status.round, round_)]
+            missed += [Send(party, self._recall(r)) for r in range(status.round, round_)[:MISSED_AT_ONCE]]
         if missed:
-            return self._catch_up(missed)
+            return self._catch_up(missed, min(status.round for status in statuses.values()))
         if any(status.released for status in statuses.values()):
             return self._finish_released(statuses)
         if round_ > self._terms.rounds:
             return self._ask_closing()
         return self._ask_keys(1 + max(status.attempt for status in statuses.values()))
 
-    def _catch_up(self, missed: list[Effect]) -> list[Effect]:
-        # Counted as a recovery: a party that refuses what it lacks would be sent it for ever.
-        self._recoveries += 1
+    def _catch_up(self, missed: list[Effect], last: int) -> list[Effect]:
+        # Counted as a recovery unless it went on: a party that refuses what it lacks would be sent it for ever.
+        self._recoveries += last <= self._caught_up
+        self._caught_up = last
         if self._recoveries > MAX_RECOVERIES:
             raise EngineError(
                 f"A party does not take the outcomes before round {self._replica.place.round}: its memory belongs to "
@@ -293,10 +298,9 @@ class CoordinatorMachine:
     def _from_hospital(self, hospital: str, message: Message) -> list[Effect]:
         match message:
             case Behind() if self._pending(hospital) and message.round >= 0:
-                missed = [
-                    Send(hospital, self._recall(r)) for r in range(message.round, self._replica.place.round)
-                ]
-                return [*missed, *self._announce_again(hospital, "it stays behind")]
+                missed = range(message.round, self._replica.place.round)
+                again = self._now().catch_up(hospital, missed, self._recall)
+                return [*again, *self._freeze_if_complete()]
             case SignedContribution() if self._phase == "collect":
                 return [*self._now().contributed(hospital, message), *self._freeze_if_complete()]
             case CoinRevealed():

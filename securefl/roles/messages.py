@@ -6,7 +6,7 @@ The order below is the order of a round. Contexts are named by their digest; wha
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 from pydantic import field_validator
 
@@ -18,6 +18,10 @@ from protocols.integrity import Answer
 
 MAX_COUNT = 2**32
 """Rounds of a study, attempts of a round: a party that was told a larger number could never be told the next one."""
+FEW_ITEMS = 2**10
+"""In what a hospital says, which names at most the parties: a contribution has one envelope for each."""
+MAX_BYTES = 2**24
+"""Of a message without a vector: the check of ten thousand hospitals' sum is shorter."""
 
 
 class StatusRequest(Record):
@@ -260,23 +264,31 @@ class Refusal(Record):
 
 
 Message = Record
-_KINDS: dict[str, type[Record]] = {
-    cls.kind: cls
-    for cls in (
-        StatusRequest, PartyStatus, KeyRequest, SignedRoundKey, Announcement, Behind, SignedContribution, Declined,
-        Part, Held, Freeze, SignedVote, Prepare, SignedPrepared, Release, Opened, Settled, Accepted,
-        CoinRevealed, Challenge, SignedAnswer, Verification, CloseRequest, ClosingSignature, Refusal,
-    )
+FROM_HOSPITALS: frozenset[type[Record]] = frozenset(
+    {Behind, SignedContribution, Declined, Accepted, CoinRevealed, SignedAnswer, Refusal}
+)
+KINDS: frozenset[type[Record]] = FROM_HOSPITALS | {
+    StatusRequest, PartyStatus, KeyRequest, SignedRoundKey, Announcement, Part, Held, Freeze, SignedVote, Prepare,
+    SignedPrepared, Release, Opened, Settled, Challenge, Verification, CloseRequest, ClosingSignature,
 }  # fmt: skip
+_WITH_VECTORS: set[type[Record]] = {SignedContribution, Part, Opened, Settled}
+_BY_PREFIX: dict[bytes, type[Record]] = {kind.prefix(): kind for kind in KINDS}
 
 
-def read_message(data: bytes) -> Message:
-    """The message in these bytes.
+def read_message(data: bytes, kinds: Collection[type[Record]] = KINDS) -> Message:
+    """The message in these bytes. What it costs to refuse them is bounded by their kind.
+
+    Args:
+        data: from anybody.
+        kinds: that the sender may send.
 
     Raises:
-        EncodingError: not canonical, of no known kind, or malformed.
+        EncodingError: not canonical, of none of these kinds, too large for its kind, or malformed.
     """
-    value: Any = decode(data)
-    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in _KINDS):
+    kind = next((kind for prefix, kind in _BY_PREFIX.items() if data.startswith(prefix)), None)
+    if kind is None or kind not in kinds:
         raise EncodingError("These bytes are not a message of a known kind.")
-    return _KINDS[value[0]].from_value(value)
+    if len(data) > MAX_BYTES and kind not in _WITH_VECTORS:
+        raise EncodingError(f"This {kind.kind} is longer than {MAX_BYTES:,} bytes.")
+    value = decode(data, FEW_ITEMS) if kind in FROM_HOSPITALS else decode(data)
+    return kind.from_value(value)

@@ -1,4 +1,4 @@
-"""What a hospital says when it refuses: one fixed sentence for each reason.
+"""What a hospital says when it refuses: one fixed sentence for each reason; and what is kept of what members say.
 
 Behind a refusal stand its records, its ledger over all studies, its budget and its disk. The coordinator, and whoever
 reads the run's history, is told the reason alone; the rest is in the hospital's own log. So a refusal has the same
@@ -8,6 +8,9 @@ bytes whatever the records are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from securefl.plain_text import sentence, word
+from securefl.roles.messages import Declined, Refusal
 
 _ANNOUNCED = "The announcement does not fit the study, or what this hospital has answered: see its own log."
 _CHECKED = "This does not belong to the check of a sum in which this hospital takes part: see its own log."
@@ -55,3 +58,9 @@ SENTENCES: Mapping[str, str] = {
 def told(reason: str) -> str:
     """The sentence for a reason; for one that has none, that the hospital's log has it."""
     return SENTENCES.get(reason, "The hospital refuses: see its own log.")
+
+
+def heard(message: Declined | Refusal) -> Declined | Refusal:
+    """A member's own words as receipts, histories and screens get them: a fixed word, and a short sentence."""
+    words = {"reason": word(message.reason), "explanation": sentence(message.explanation)}
+    return message.model_copy(update=words)

@@ -14,6 +14,7 @@ from protocols.norm_bounds import NormCheck, largest_bound
 from protocols.ring import Encoding
 from securefl.consortium import Consortium
 from securefl.errors import RefusedError, StudyError
+from securefl.plain_text import is_word
 from securefl.roles.messages import MAX_COUNT
 from securefl.study import Study
 from securefl.study.training_settings import AggregationSettings
@@ -227,9 +228,13 @@ class Terms:
             raise RefusedError("other-parties", str(error)) from error
 
     def check_list(self, frozen: FrozenList, cohort: list[str], round_: int) -> None:
-        """Refuse a list that does not account for the cohort, or is too short to hide a hospital in."""
+        """Refuse a list that does not account for the cohort in fixed words, or is too short to hide a hospital in."""
         if frozen.cohort != cohort or sorted([*frozen.contributions, *frozen.absent]) != cohort:
             raise RefusedError("other-list", "The list does not account for every hospital of the cohort.")
+        if not all(map(is_word, frozen.absent.values())):
+            raise RefusedError(
+                "other-list", "The list says why a hospital is absent in more than a fixed word."
+            )
         self.check_cohort(list(frozen.contributions), round_)
 
     def check_cohort(self, cohort: list[str], round_: int) -> None:

@@ -76,9 +76,10 @@ class Verifying:
     def revealed(self, hospital: str, message: CoinRevealed) -> list[Effect]:
         """A hospital's coin."""
         check = self._find(message.outcome, hospital)
-        if check is None or message.hospital != hospital:
+        # A second coin counts for nothing: all would be sent the challenge again.
+        if check is None or message.hospital != hospital or hospital in check.coins:
             return []
-        check.coins.setdefault(hospital, message)
+        check.coins[hospital] = message
         if len(check.coins) < len(check.outcome.included):
             return []
         try:

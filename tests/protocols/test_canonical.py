@@ -1,5 +1,6 @@
 import math
 import struct
+import tracemalloc
 
 import cbor2
 import pytest
@@ -10,7 +11,7 @@ from pydantic import model_validator
 import protocols.chain
 import protocols.contribution
 import protocols.envelope
-from protocols.canonical import DIGEST_BYTES, Record, decode, digest, encode
+from protocols.canonical import DIGEST_BYTES, MAX_DEPTH, MAX_ITEMS, Record, decode, digest, encode
 from protocols.errors import EncodingError
 
 integers = st.one_of(st.integers(-(2**64), 2**64 - 1), st.integers(-300, 300))
@@ -258,6 +259,65 @@ def test_arbitrary_bytes_are_a_value_or_an_encoding_error(data):
     accepted_only_if_canonical(data)
 
 
+# -- how much is read ------------------------------------------------------------------------------------------------
+
+
+def items(value):
+    """Lists, maps, their keys, and what stands in them."""
+    if isinstance(value, list):
+        return 1 + sum(map(items, value))
+    if isinstance(value, dict):
+        return 1 + sum(1 + items(entry) for entry in value.values())
+    return 1
+
+
+@settings(deadline=None, max_examples=200)
+@given(values)
+def test_a_value_is_read_up_to_its_number_of_items(value):
+    data, count = encode(value), items(value)
+    if b"\xf9\x7e\x00" not in data:
+        assert same(decode(data, count), value)
+    with pytest.raises(EncodingError, match="more than"):
+        decode(data, count - 1)
+
+
+def test_what_is_encoded_is_not_too_large_to_be_read_again():
+    largest = [0] * (MAX_ITEMS - 1)
+    assert decode(encode(largest)) == largest
+    with pytest.raises(EncodingError, match=f"more than {MAX_ITEMS:,}"):
+        encode([*largest, 0])
+    with pytest.raises(EncodingError, match=f"more than {MAX_ITEMS:,}"):
+        decode(by_hand([*largest, 0]))
+
+
+@pytest.mark.parametrize("nested", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "maps"])
+def test_what_is_encoded_is_not_too_deep_to_be_read_again(nested):
+    deepest = 0
+    for _ in range(MAX_DEPTH):
+        deepest = nested(deepest)
+    assert same(decode(encode(deepest)), deepest)
+    for too_deep in (nested(deepest), nested(nested(deepest))):
+        with pytest.raises(EncodingError):
+            encode(too_deep)
+        with pytest.raises(EncodingError):
+            decode(by_hand(too_deep))
+
+
+@pytest.mark.parametrize(
+    "item", [b"\x80", b"\xa0", b"\x40", b"\x00", b"\x19\x01\x00", b"\x58\x18" + bytes(24)]
+)
+def test_many_small_items_are_refused_before_they_are_made(item):
+    count = 20_000
+    data = head(4, count) + item * count
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodingError, match="items"):
+            decode(data, 100)
+        assert tracemalloc.get_traced_memory()[1] < 20_000
+    finally:
+        tracemalloc.stop()
+
+
 # -- records ---------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +399,11 @@ def test_a_missing_unknown_or_wrong_field_is_an_encoding_error(change, says):
     assert Box.from_bytes(edited(lambda f: None)) == BOX
     with pytest.raises(EncodingError, match=rf"^This box is malformed {says}\.$"):
         Box.from_bytes(edited(change))
+
+
+def test_a_record_that_is_malformed_all_over_is_told_how_often():
+    with pytest.raises(EncodingError, match=r"^This box is malformed in 5,000 places\.$"):
+        Box.from_bytes(edited(lambda f: f.update(names=[1] * 5000)))
 
 
 class Ordered(Record):

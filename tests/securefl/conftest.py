@@ -257,7 +257,7 @@ class InOneProcess:
             return
         answers = self._hospitals[to].answer(data)
         size = sum(map(len, answers))
-        watcher.exchanged("hospitals-1", to, message, Reply(answers, {"train-seconds": "0.001"}), size)
+        watcher.exchanged("hospitals-1", to, message, Reply(answers, 0.001), size)
         for answer in answers:
             self._received(to, read_message(answer))
 

@@ -54,3 +54,14 @@ def test_what_will_run_is_looked_at_without_writing(tmp_path, study):
         world.terms.hospitals, 16
     )
     assert [p.name for p in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_hospitals_words_are_shown_on_their_rounds_line():
+    line = {
+        "round": 3, "accuracy": 0.5, "included": ["hospital-1"], "seconds": 2.0, "aggregation_seconds": 1.0,
+        "absent": {"hospital-2": {"reason": "no-answer", "explanation": "\x1b[2J\x1b[1;1Hround\n3/3\u202e"}},
+    }  # fmt: skip
+    shown = running._shown(line, 3)
+    assert shown.isprintable()
+    assert shown.startswith("round 3/3: accuracy 0.5000, 1 hospitals")
+    assert "without hospital-2: \ufffd[2J" in shown

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from flwr.serverapp import Grid
 
 from securefl.engines.flower import mail
+from securefl.engines.flower.replies import Replies
 from securefl.errors import EngineError
 
 HELLO_SECONDS = 120.0
@@ -39,6 +40,7 @@ class Directory:
 
     def __init__(self, grid: Grid, members: Iterable[str]) -> None:
         self._grid, self._members = grid, frozenset(members)
+        self._replies = Replies(grid)
         self._asked: dict[str, int] = {}
         self._said: dict[int, str | None] = {}
 
@@ -79,11 +81,9 @@ class Directory:
                 for node in unknown
             ]
             self._asked.update(zip(self._grid.push_messages(hellos), unknown, strict=True))
-        if not self._asked:
-            return
-        for reply in self._grid.pull_messages(list(self._asked)):
-            node = self._asked.pop(reply.metadata.reply_to_message_id, None)
-            if node is None or reply.has_error():
+        for number, content in self._replies.pull(self._asked).items():
+            node = self._asked.pop(number)
+            if content is None:
                 continue  # it is asked again
-            said = mail.addressee(reply.content)
+            said = mail.addressee(content)
             self._said[node] = said if said in self._members else None

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from protocols.errors import EncodingError
-from securefl.engines.link import Reply
+from securefl.engines.link import Reply, checked_seconds
 
 HELLO, MAIL = "query.hello", "query.mail"
 """Types of Flower messages: who are you; and mail for a member."""
 
 _MESSAGES, _NOTES, _ABOUT = "messages", "notes", "about"
+_SECONDS = "training-seconds"
 _RAW = "securefl.bytes"
 MAX_MESSAGES = 64
 
@@ -27,8 +28,9 @@ def packed(messages: Sequence[bytes], member: str) -> RecordDict:
 
 
 def packed_reply(reply: Reply) -> RecordDict:
-    """A member's answers, with its notes (timings, never content)."""
-    return RecordDict({_MESSAGES: _arrays(reply.messages), _NOTES: ConfigRecord(dict(reply.notes))})
+    """A member's answers, and how long it trained for them."""
+    notes = ConfigRecord({_SECONDS: reply.training_seconds})
+    return RecordDict({_MESSAGES: _arrays(reply.messages), _NOTES: notes})
 
 
 def refused(sentence: str) -> RecordDict:
@@ -62,15 +64,14 @@ def unpacked(content: RecordDict) -> list[bytes]:
 
 
 def unpacked_reply(content: RecordDict) -> Reply:
-    """A member's answers, with its notes.
+    """A member's answers, and how long it trained for them.
 
     Raises:
         EncodingError: the records are not what ``packed_reply`` makes.
     """
     notes = content.config_records.get(_NOTES)
-    if notes is None or not all(isinstance(value, str) for value in notes.values()):
-        raise EncodingError("Flower carried an answer without its notes.")
-    return Reply(unpacked(content), {name: str(value) for name, value in notes.items()})
+    seconds = checked_seconds(notes.get(_SECONDS) if notes is not None else None)
+    return Reply(unpacked(content), seconds)
 
 
 def greeting(member: str) -> RecordDict:

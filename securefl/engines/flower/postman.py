@@ -14,16 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message as FlowerMessage
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from protocols.errors import EncodingError
 from securefl.engines.coordination import Deliver
 from securefl.engines.flower import mail
 from securefl.engines.flower.directory import Directory, Reached
+from securefl.engines.flower.replies import Replies
 from securefl.engines.link import Reply
 from securefl.errors import EngineError, SecureFLError
+from securefl.plain_text import sentence
 from securefl.roles.effects import Gone, Lost, Received
-from securefl.roles.messages import Announcement, Message, read_message
+from securefl.roles.messages import FROM_HOSPITALS, KINDS, Announcement, Message, read_message
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Postman:
     Args:
         grid: Flower's; only this thread uses it after ``start``.
         patience: members, each with the longest wait for its answer in seconds.
-        spared: members without whom the coordinator may go on; they are given up after some losses.
+        parties: those of them that are parties. The coordinator may go on without one that was lost some times.
         deliver: takes answers, losses and fatal errors; called from the thread.
         observe: sees every delivery, for statistics.
         pause: seconds from a loss until the coordinator hears of it.
@@ -74,17 +77,17 @@ class Postman:
         self,
         grid: Grid,
         patience: Mapping[str, float],
-        spared: frozenset[str],
+        parties: frozenset[str],
         deliver: Deliver,
         observe: Observe,
         *,
         pause: float = PAUSE_SECONDS,
         at_once: int | None = None,
     ) -> None:
-        self._grid, self._patience, self._spared = grid, dict(patience), spared
+        self._grid, self._patience, self._parties = grid, dict(patience), parties
         self._deliver, self._observe, self._pause = deliver, observe, pause
         self._at_once = at_once
-        self._directory = Directory(grid, patience)
+        self._directory, self._replies = Directory(grid, patience), Replies(grid)
         self._boxes = {member: Box() for member in patience}
         self._online: dict[str, Reached] = {}
         self._delayed: list[tuple[float, Lost]] = []
@@ -164,26 +167,23 @@ class Postman:
 
     def _pull(self) -> None:
         senders = {box.on_its_way: member for member, box in self._boxes.items() if box.on_its_way}
-        if not senders:
-            return
-        for reply in self._grid.pull_messages(list(senders)):
-            member = senders.get(reply.metadata.reply_to_message_id)
-            if member is not None:
-                self._take(member, reply)
+        for number, content in self._replies.pull(senders).items():
+            self._take(senders[number], content)
 
-    def _take(self, member: str, reply: FlowerMessage) -> None:
+    def _take(self, member: str, content: RecordDict | None) -> None:
         box = self._boxes[member]
         sent, box.sent, box.on_its_way = box.sent, [], ""
-        if reply.has_error():
+        if content is None:
             self._lose(member)
             return
-        sentence = mail.refusal(reply.content)
-        if sentence is not None:
-            self._refused(member, sentence)
+        refusal = mail.refusal(content)
+        if refusal is not None:
+            self._refused(member, sentence(refusal))
             return
+        kinds = KINDS if member in self._parties else FROM_HOSPITALS
         try:
-            answers = mail.unpacked_reply(reply.content)
-            messages = [read_message(answer) for answer in answers.messages]
+            answers = mail.unpacked_reply(content)
+            messages = [read_message(answer, kinds) for answer in answers.messages]
         except EncodingError as error:
             self._refused(member, f"it answered something that is not a message. {error}")
             return
@@ -192,11 +192,11 @@ class Postman:
         for message in messages:
             self._deliver(Received(member, message))
 
-    def _refused(self, member: str, sentence: str) -> None:
+    def _refused(self, member: str, why: str) -> None:
         """A party's refusal is for its operator to mend; without a hospital that refuses, the round goes on."""
-        log.warning("%s refuses: %s", member, sentence)
-        if member in self._spared:
-            self._deliver(Gone(member, f"{member} refuses: {sentence}"))
+        log.warning("%s refuses: %s", member, why)
+        if member in self._parties:
+            self._deliver(Gone(member, f"{member} refuses: {why}"))
         else:
             self._lose(member)
 
@@ -209,7 +209,7 @@ class Postman:
             box.waiting.clear()
             box.sent, box.on_its_way = [], ""
             box.losses += 1
-        if member in self._spared and box.losses > MAX_LOSSES:
+        if member in self._parties and box.losses > MAX_LOSSES:
             self._deliver(Gone(member, f"{member} was lost {MAX_LOSSES} times: see its log."))
             return
         self._delayed.append((time.monotonic() + self._pause, Lost(member)))
@@ -217,7 +217,7 @@ class Postman:
     def _give_up(self, now: float) -> None:
         for member, box in self._boxes.items():
             # A hospital that is away may come back within the round; a party's absence stops everybody.
-            unsent = box.waiting and member in self._spared and now - box.since > self._patience[member]
+            unsent = box.waiting and member in self._parties and now - box.since > self._patience[member]
             silent = box.on_its_way and now > box.expires + PAUSE_SECONDS
             restarted = box.on_its_way and self._online.get(member, box.carrier) != box.carrier
             if unsent or silent or restarted:

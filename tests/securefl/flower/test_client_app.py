@@ -54,7 +54,7 @@ def test_a_partys_only_carries_bytes(folder: Path) -> None:
 
     def party(target: str, message: bytes) -> Reply:
         taken.append((target, message))
-        return Reply([message[::-1], b"and more"], {"train-seconds": "0.25"})
+        return Reply([message[::-1], b"and more"], 0.25)
 
     context = _context(folder)
     server = LinkServer(folder / "s.sock", party)
@@ -66,7 +66,7 @@ def test_a_partys_only_carries_bytes(folder: Path) -> None:
     assert taken == [("north", b"one"), ("north", b"two")]
     answers = mail.unpacked_reply(reply.content)
     assert answers.messages == [b"eno", b"and more", b"owt", b"and more"]
-    assert float(answers.notes["train-seconds"]) == 0.5
+    assert answers.training_seconds == 0.5
 
 
 def test_another_members_mail_is_refused_without_a_word_of_why(folder: Path) -> None:
@@ -85,11 +85,9 @@ def test_a_supernode_without_a_member_file_is_told_how(folder: Path) -> None:
         app(_mail([], kind=mail.HELLO), context)
 
 
-def test_times_are_added_and_nothing_else_is_kept() -> None:
-    notes = {"train-seconds": "1.5", "name": "north"}
-    assert joined([Reply([b"a"], notes), Reply([b"b"], notes)]) == Reply(
-        [b"a", b"b"], {"train-seconds": "3.000000"}
-    )
+def test_times_are_added() -> None:
+    assert joined([Reply([b"a"], 1.5), Reply([b"b"], 0.25)]) == Reply([b"a", b"b"], 1.75)
+    assert joined([]) == Reply([], 0.0)
 
 
 def test_a_partys_clientapp_starts_without_torch() -> None:

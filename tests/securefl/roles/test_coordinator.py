@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 
 from securefl.errors import EngineError
+from securefl.roles import collecting, coordinator
 from securefl.roles.coordinator import MAX_RECOVERIES
 from securefl.roles.effects import Finished, Lost, Received, Timeout
 from securefl.roles.messages import (
     Announcement,
     Behind,
+    Declined,
     Freeze,
     Held,
     Part,
     PartyStatus,
     Prepare,
+    Refusal,
     Release,
     Settled,
     SignedContribution,
+    SignedVote,
     StatusRequest,
 )
 
@@ -47,6 +51,65 @@ def test_a_hospital_that_declines_is_left_out_of_one_round(theatre, tmp_path, ba
     assert [done.settled.signed.outcome.context.attempt for done in stage.done] == [1, 1, 1]
     expected = theatre.expected(cast, [everyone - {"va"}, everyone])
     assert np.array_equal(stage.model, expected)
+
+
+OWNED = "\x1b]0;owned\x07\x1b[2J\u202e" + "A" * 5_000_000
+
+
+@pytest.mark.parametrize("kind", [Declined, Refusal])
+def test_what_a_hospital_writes_is_a_word_in_the_receipts_and_a_short_sentence_elsewhere(
+    theatre, tmp_path, kind
+):
+    cast = theatre.cast()
+    stage = theatre.stage(cast, tmp_path)
+
+    def says(message):
+        words = {"reason": OWNED, "explanation": OWNED}
+        if kind is Declined:
+            return Declined(context=message.contribution.context, hospital="va", **words)
+        return Refusal(member="va", about="announcement", hospital="", **words)
+
+    tampered(stage, "va", says)
+    stage.run()
+    everyone = set(cast.terms.hospitals)
+    assert included(stage) == [everyone, everyone - {"va"}, everyone]
+    assert stage.outcomes()[1].outcome.absent == {"va": "other-reason"}
+    reason, explanation = stage.done[1].absent["va"]
+    assert reason == "other-reason"
+    assert explanation.isprintable()
+    assert 100 < len(explanation) <= 301
+
+
+def test_a_run_that_ends_says_what_hospitals_write_in_short_sentences(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.tamper = lambda _s, _t, m: (
+        Declined(
+            context=m.contribution.context, hospital=m.contribution.hospital, reason=OWNED, explanation=OWNED
+        )
+        if isinstance(m, SignedContribution)
+        else m
+    )
+    with pytest.raises(EngineError, match="Round 0 has 0 contributions") as error:
+        stage.run()
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 5 * 400
+
+
+@pytest.mark.parametrize(
+    "reason", ["too-few-hospitals", "not-agreed", OWNED], ids=["hopeless", "tried again", "no word"]
+)
+def test_a_run_that_ends_says_what_parties_write_in_short_sentences(theatre, tmp_path, reason):
+    stage = theatre.stage(theatre.cast(), tmp_path)
+    stage.tamper = lambda s, _t, m: (
+        Refusal(member=s, about="freeze", hospital="", reason=reason, explanation=OWNED)
+        if isinstance(m, SignedVote)
+        else m
+    )
+    with pytest.raises(EngineError) as error:
+        stage.run()
+    assert "AAA" in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
 
 
 def test_a_silent_hospital_is_left_out_at_the_deadline_and_comes_back(theatre, tmp_path):
@@ -178,7 +241,9 @@ def test_a_lost_hospital_is_asked_again_and_at_last_left_out(theatre, tmp_path):
     assert "contribute" in stage.coordinator._now().absent["va"][1]
 
 
-def test_a_hospital_that_is_behind_is_brought_up_to_date(theatre, tmp_path):
+@pytest.mark.parametrize("at_once", [1, 16])
+def test_a_hospital_that_is_behind_is_brought_up_to_date(theatre, tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(collecting, "MISSED_AT_ONCE", at_once)
     cast = theatre.cast()
     everyone = set(cast.terms.hospitals)
     stage = theatre.stage(cast, tmp_path)
@@ -190,6 +255,27 @@ def test_a_hospital_that_is_behind_is_brought_up_to_date(theatre, tmp_path):
     stage.run()
     assert included(stage) == [everyone, everyone - {"va"}, everyone]
     assert stage.trainers["va"].calls == 1
+
+
+def test_a_hospital_that_has_contributed_is_not_behind(theatre, tmp_path):
+    cast = theatre.cast()
+    stage = theatre.stage(cast, tmp_path)
+    kept = []
+
+    def tamper(sender, _to, message):
+        if isinstance(message, Held) and message.hospital == "va" and len(stage.done) == 2:
+            kept.append(Received(sender, message))
+            return None
+        return message
+
+    stage.tamper = tamper
+    stage.run(until=lambda: len(kept) == 3 and not stage.moves())
+    assert stage.coordinator.replica.place.round == 2
+    for round_ in [*range(-1, 9)] * 100:
+        assert stage.coordinator.handle(Received("va", Behind(hospital="va", round=round_))) == []
+    stage.inbox["party-1"].extend(kept)
+    stage.run()
+    assert included(stage) == [set(cast.terms.hospitals)] * 3
 
 
 @pytest.mark.parametrize("round_", [-1, 0, 7])
@@ -310,6 +396,25 @@ def test_a_party_that_refuses_what_it_lacks_ends_the_run(theatre, tmp_path):
     stage._restart_all()
     with pytest.raises(EngineError, match="belongs to another run"):
         stage.run()
+
+
+def test_a_party_that_is_far_behind_is_sent_a_few_outcomes_at_a_time(theatre, tmp_path, monkeypatch):
+    # Going on is no recovery: three outcomes come one after the other although none is allowed.
+    monkeypatch.setattr(coordinator, "MISSED_AT_ONCE", 1)
+    monkeypatch.setattr(coordinator, "MAX_RECOVERIES", 0)
+    cast = theatre.cast(3, 2, 4)
+    stage = theatre.stage(cast, tmp_path)
+    stage.run(until=lambda: stage.coordinator.replica.place.round == 3)
+    for name in list(stage.store("party-1")):
+        stage.store("party-1").put(name, b"")
+    sent = []
+    stage.tamper = lambda s, to, m: (
+        (sent.append(type(m)) if (s, to) == ("coordinator", "party-1") else None) or m
+    )
+    stage._restart_all()
+    stage.run()
+    assert sent[:7] == [StatusRequest, Settled, StatusRequest, Settled, StatusRequest, Settled, StatusRequest]
+    assert included(stage) == [set(cast.terms.hospitals)] * 5
 
 
 def test_a_party_that_is_ahead_ends_the_run(theatre, tmp_path):

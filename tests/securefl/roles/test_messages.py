@@ -13,16 +13,21 @@ from protocols.field61 import PRIME
 from protocols.integrity import Answer
 from securefl.roles import messages
 from securefl.roles.messages import (
+    FEW_ITEMS,
+    FROM_HOSPITALS,
+    MAX_BYTES,
     Accepted,
     Behind,
     Challenge,
     CoinRevealed,
+    Declined,
     Freeze,
     Held,
     Message,
     PartyStatus,
     Prepare,
     SignedAnswer,
+    SignedContribution,
     SignedPrepared,
     SignedVote,
     Verification,
@@ -196,3 +201,79 @@ def test_the_names_of_a_list_are_in_order_after_it_was_sent_in_a_message():
     read = read_message(Freeze(frozen=FROZEN).to_bytes())
     assert list(read.frozen.contributions) == ["cleveland", "va"]
     assert read.frozen.digest() == FROZEN.digest()
+
+
+# -- how much is read ----------------------------------------------------------------------------------------
+
+
+def verification_of(names, parties):
+    """A finished check with the sizes of a real one."""
+    coins = [
+        CoinRevealed(
+            hospital=name,
+            outcome=bytes(32),
+            contribution=Contribution(
+                context=bytes(32), hospital=name, envelopes=[bytes(32)] * parties, coin=bytes(32)
+            ),
+            coin=bytes(32),
+        )
+        for name in names
+    ]
+    answers = [
+        SignedAnswer(
+            answer=Answer(outcome=bytes(32), challenge=bytes(32), hospital=name, value=PRIME - 1),
+            signature=bytes(64),
+        )
+        for name in names
+    ]
+    return Verification(round=3, outcome=bytes(32), coins=coins, answers=answers)
+
+
+def test_the_largest_messages_of_a_thousand_hospitals_and_sixteen_parties_are_read():
+    names = [f"hospital-with-a-long-name-{i:06}" for i in range(1000)]
+    largest = verification_of(names, 16)
+    assert read_message(largest.to_bytes()) == largest
+    frozen = FrozenList(
+        context=bytes(32), cohort=names, contributions=dict.fromkeys(names, bytes(32)), absent={}
+    )
+    prepare = Prepare(frozen=frozen, votes=[VOTE] * 16)
+    assert read_message(prepare.to_bytes()) == prepare
+
+
+def test_a_contribution_to_many_parties_is_read_and_what_else_a_hospital_says_is_short():
+    parties = 100
+    contribution = SignedContribution(
+        contribution=CONTRIBUTION.model_copy(update={"envelopes": [bytes(32)] * parties}),
+        signature=bytes(64),
+        envelopes=[bytes(1200)] * parties,
+    )
+    assert read_message(contribution.to_bytes()) == contribution
+    for kind in FROM_HOSPITALS:
+        with pytest.raises(EncodingError, match=f"more than {FEW_ITEMS:,} items"):
+            read_message(encode([kind.kind, [0] * FEW_ITEMS]))
+    with pytest.raises(EncodingError, match="malformed"):  # the control: another kind may be as long
+        read_message(encode([Freeze.kind, {"frozen": [0] * FEW_ITEMS}]))
+
+
+def test_only_what_carries_a_vector_may_be_longer_than_a_check_of_ten_thousand_hospitals():
+    long = bytes(MAX_BYTES)
+    with pytest.raises(EncodingError, match="longer than 16,777,216 bytes"):
+        read_message(Declined(context=b"", hospital="va", reason="", explanation=long.decode()).to_bytes())
+    contribution = SignedContribution(contribution=CONTRIBUTION, signature=bytes(64), envelopes=[long])
+    assert read_message(contribution.to_bytes()) == contribution
+
+
+def test_a_kind_that_the_sender_never_sends_is_refused():
+    assert read_message(COIN.to_bytes(), FROM_HOSPITALS) == COIN
+    with pytest.raises(EncodingError, match="not a message of a known kind"):
+        read_message(VERIFICATION.to_bytes(), FROM_HOSPITALS)
+
+
+def test_hospitals_send_these_kinds_and_no_others(theatre, tmp_path):
+    stage = theatre.stage(theatre.cast(3, 2, 1, 32, None), tmp_path)
+    hospitals, seen = set(stage.cast.terms.hospitals), set()
+    stage.tamper = lambda sender, _to, message: (
+        (seen.add(type(message)) if sender in hospitals else None) or message
+    )
+    stage.run()
+    assert {SignedContribution, Accepted, CoinRevealed, SignedAnswer} <= seen <= FROM_HOSPITALS

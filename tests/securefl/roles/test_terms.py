@@ -372,6 +372,18 @@ def test_a_list_that_does_not_account_for_the_cohort_is_refused(theatre, round_)
         assert line == "The list does not account for every hospital of the cohort."
 
 
+@pytest.mark.parametrize(
+    "why",
+    ["", "No answer", "no_answer", "no-answer\n", "a" * 33, "\x1b[2J", "-", "ja\u202e", "A" * 5_000_000],
+    ids=lambda why: ascii(why[:40]),
+)
+def test_a_list_that_says_why_somebody_is_absent_in_more_than_a_word_is_refused(theatre, why):
+    terms = theatre.cast().terms
+    names = sorted(terms.hospitals)
+    line = refused("other-list", terms.check_list, list_of(names, names[1:], {names[0]: why}), names, 1)
+    assert line == "The list says why a hospital is absent in more than a fixed word."
+
+
 def test_a_list_of_strangers_is_refused_although_they_were_asked(theatre):
     terms = theatre.cast().terms
     strangers = [*sorted(terms.hospitals)[:3], "zz"]

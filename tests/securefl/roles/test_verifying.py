@@ -243,6 +243,21 @@ def test_a_lost_hospital_is_asked_again(theatre, tmp_path, kind):
     )
 
 
+def test_a_coin_that_comes_again_makes_nothing_be_sent(theatre, tmp_path):
+    stage, coins = theatre.stage(theatre.cast(*SMALL), tmp_path), {}
+
+    def tamper(sender, _to, message):
+        if isinstance(message, CoinRevealed):
+            coins[sender] = message
+        return None if isinstance(message, Challenge) else message
+
+    stage.tamper = tamper
+    stage.run(until=lambda: len(coins) == len(stage.cast.terms.hospitals) and not stage.moves())
+    for hospital, coin in coins.items():
+        assert stage.coordinator.handle(Received(hospital, coin)) == []
+    assert any(isinstance(effect.message, Challenge) for effect in stage.coordinator.handle(Lost("va")))
+
+
 def test_a_hospital_that_has_answered_is_not_asked_again(theatre, tmp_path):
     stage = theatre.stage(theatre.cast(*SMALL), tmp_path)
     stage.run(until=lambda: len(stage.verified) == len(stage.outcomes()) == 2)

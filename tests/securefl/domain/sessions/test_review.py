@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from securefl.domain.errors import ProposalError
-from securefl.domain.show import plain, table
+from securefl.domain.show import table
+from securefl.plain_text import plain
 
 
 def test_a_review_has_every_byte_and_runs_none(stage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,10 +12,39 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-Node = Callable[[Message], RecordDict | None]
+
+@dataclass(frozen=True)
+class Spoilt:
+    """An answer whose sender changes the objects of one type that Flower makes of it.
+
+    Attributes:
+        content: the answer.
+        type: of the objects, as Flower writes it.
+        change: of an object's bytes.
+    """
+
+    content: RecordDict
+    type: str
+    change: Callable[[bytes], bytes]
+
+
+Node = Callable[[Message], RecordDict | Spoilt | None]
 """A node's answer; None is silence. An exception is a ClientApp that crashed."""
+
+
+def inflated(answer: RecordDict | Spoilt, message: Message) -> Message:
+    """A reply as Flower's client puts it together from its objects."""
+    spoilt = answer if isinstance(answer, Spoilt) else Spoilt(answer, "", bytes)
+    reply = Message(spoilt.content, reply_to=message)
+    contents = {}
+    for number, made in get_all_nested_objects(reply).items():
+        data = made.deflate()
+        contents[number] = spoilt.change(data) if type(made).__name__ == spoilt.type else data
+    return inflate_object_from_contents(reply.object_id, contents)
 
 
 class MemoryGrid(Grid):
@@ -31,6 +61,7 @@ class MemoryGrid(Grid):
         self.starts: dict[int, int] = {}
         self.pushed: list[Message] = []
         self._waiting: dict[str, Message] = {}
+        self._claimed: set[str] = set()
         self._numbers = itertools.count()
 
     def set_run(self, run: Any) -> None:
@@ -79,22 +110,31 @@ class MemoryGrid(Grid):
         return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        replies = []
+        # As Flower's own: the SuperLink forgets all replies that it hands out, and then they are put together.
+        claimed: list[tuple[Message, RecordDict | Spoilt | Error]] = []
         for number in list(message_ids):
             message = self._waiting.get(number)
             if message is None or message.metadata.dst_node_id in self.away:
                 continue
-            try:
-                answer = self.nodes[message.metadata.dst_node_id](message)
-            except Exception:
-                reply = Message(Error(code=8, reason="crashed"), reply_to=message)
-            else:
-                if answer is None:
-                    continue
-                reply = Message(answer, reply_to=message)
-            del self._waiting[number]
-            replies.append(reply)
+            answer = self._answer(number, message)
+            if answer is not None:
+                claimed.append((message, answer))
+        self._claimed |= {message.metadata.message_id for message, _ in claimed}
+        replies = [
+            Message(answer, reply_to=message) if isinstance(answer, Error) else inflated(answer, message)
+            for message, answer in claimed
+        ]
+        for message, _ in claimed:
+            del self._waiting[message.metadata.message_id]
         return replies
+
+    def _answer(self, number: str, message: Message) -> RecordDict | Spoilt | Error | None:
+        if number in self._claimed:
+            return Error(code=1, reason="unavailable")
+        try:
+            return self.nodes[message.metadata.dst_node_id](message)
+        except Exception:
+            return Error(code=8, reason="crashed")
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         raise NotImplementedError

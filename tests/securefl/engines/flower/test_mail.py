@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import EncodingError
 from securefl.engines.flower import mail
-from securefl.engines.link import Reply
+from securefl.engines.link import MAX_SECONDS, Reply
 
 
 def _carried(content: RecordDict) -> RecordDict:
@@ -26,12 +28,25 @@ def test_mail_arrives_as_it_was_sent(messages: list[bytes], member: str) -> None
     assert mail.refusal(content) is None
 
 
-@given(
-    st.lists(st.binary(max_size=200), max_size=12), st.dictionaries(st.text(max_size=9), st.text(max_size=9))
-)
-def test_answers_arrive_with_their_notes(messages: list[bytes], notes: dict[str, str]) -> None:
-    reply = mail.unpacked_reply(_carried(mail.packed_reply(Reply(messages, notes))))
-    assert reply == Reply(messages, notes)
+@given(st.lists(st.binary(max_size=200), max_size=12), st.floats(0.0, MAX_SECONDS))
+def test_answers_arrive_with_the_time_that_they_took(messages: list[bytes], seconds: float) -> None:
+    reply = mail.unpacked_reply(_carried(mail.packed_reply(Reply(messages, seconds))))
+    assert reply == Reply(messages, seconds)
+
+
+seconds = st.one_of(st.floats(), st.integers(-(2**63), 2**63 - 1), st.text(max_size=9), st.binary(max_size=9))
+
+
+@given(st.dictionaries(st.sampled_from(["training-seconds", "x"]), st.one_of(seconds, st.lists(st.floats()))))
+def test_whatever_an_answer_says_of_its_time_is_a_number_of_seconds_or_refused(notes: dict[str, Any]) -> None:
+    content = mail.packed_reply(Reply([b"a"]))
+    content["notes"] = ConfigRecord(notes)
+    try:
+        reply = mail.unpacked_reply(_carried(content))
+    except EncodingError:
+        return
+    assert reply == Reply([b"a"], notes["training-seconds"])
+    assert 0.0 <= reply.training_seconds <= MAX_SECONDS
 
 
 def test_a_refusal_is_not_an_answer() -> None:

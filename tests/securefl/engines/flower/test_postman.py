@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -9,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from flwr.app import ConfigRecord, RecordDict
 from flwr.app import Message as FlowerMessage
-from flwr.app import RecordDict
 
 from securefl.engines.flower import mail, postman
 from securefl.engines.flower.postman import MAX_LOSSES, Postman
@@ -18,6 +19,8 @@ from securefl.engines.link import Reply
 from securefl.errors import EngineError
 from securefl.roles.effects import Gone, Lost, Received
 from securefl.roles.messages import Refusal, StatusRequest, read_message
+
+from .conftest import Spoilt
 
 
 @pytest.fixture(autouse=True)
@@ -31,21 +34,30 @@ def _note(text: str) -> Refusal:
     return Refusal(member="north", about="", hospital="", reason="test", explanation=text)
 
 
+def _taking(seconds: Any) -> RecordDict:
+    """An answer that says that training took this long."""
+    notes = ConfigRecord({"training-seconds": seconds})
+    return RecordDict({**mail.packed_reply(Reply([_note("hello").to_bytes()])), "notes": notes})
+
+
+NO_SECONDS: list[Any] = ["soon", "0.5", math.nan, math.inf, -1.0, 1e300, 5, True, [0.5]]
+
+
 def _echo(message: FlowerMessage) -> RecordDict:
-    return mail.packed_reply(Reply(mail.unpacked(message.content), {"train-seconds": "0.5"}))
+    return mail.packed_reply(Reply(mail.unpacked(message.content), 0.5))
 
 
 class Post:
     """A postman over a grid, and what it delivered."""
 
-    def __init__(self, grid: Any, patience: float = 5.0, spared: str = "party") -> None:
+    def __init__(self, grid: Any, patience: float = 5.0) -> None:
         self.events: queue.Queue[Any] = queue.Queue()
         self.seen: list[tuple[str, int]] = []
         members = {"north": patience, "party": patience}
         self.postman = Postman(
             grid,
             members,
-            frozenset({spared}),
+            frozenset({"party"}),
             self.events.put,
             lambda worker, member, message, reply, size: self.seen.append((member, size)),
             pause=0.01,
@@ -146,12 +158,16 @@ def test_a_party_that_never_comes_is_given_up_and_a_hospital_is_not(opened: Open
 
 
 def test_a_refusal_of_a_party_is_its_end_and_a_hospitals_is_a_loss(opened: Open, memory_grid: Any) -> None:
+    sentences = iter(["see the log of its SuperNode.", "\x1b[2J" + "A" * 10**6])
+
     def refuses(_: FlowerMessage) -> RecordDict:
-        return mail.refused("see the log of its SuperNode.")
+        return mail.refused(next(sentences, "no"))
 
     post = opened(memory_grid({1: refuses, 2: refuses}, NAMES))
     post.postman.post("party", StatusRequest(study=b"s" * 32))
     assert post.next() == Gone("party", "party refuses: see the log of its SuperNode.")
+    post.postman.post("party", StatusRequest(study=b"s" * 32))
+    assert post.next().explanation == "party refuses: \ufffd[2J" + "A" * 296 + "…"
     post.postman.post("north", _note("hello"))
     assert post.next() == Lost("north")
 
@@ -160,23 +176,95 @@ def test_a_refusal_of_a_party_is_its_end_and_a_hospitals_is_a_loss(opened: Open,
     "answer",
     [
         RecordDict(),
-        mail.packed_reply(Reply([b"not a message"], {})),
+        mail.packed_reply(Reply([b"not a message"])),
+        mail.packed_reply(Reply([StatusRequest(study=b"s").to_bytes()])),
         mail.packed([b"no notes"], "north"),
+        *map(_taking, NO_SECONDS),
     ],
-    ids=["empty", "not a message", "no notes"],
+    ids=["empty", "not a message", "a coordinator's message", "no notes", *map(str, NO_SECONDS)],
 )
-def test_an_answer_that_is_none_is_a_loss(opened: Open, memory_grid: Any, answer: RecordDict) -> None:
-    post = opened(memory_grid({1: lambda _: answer, 2: _echo}, NAMES))
+def test_an_answer_that_is_none_is_a_loss_and_the_run_goes_on(
+    opened: Open, memory_grid: Any, answer: RecordDict
+) -> None:
+    answers = [answer]
+    once = lambda message: answers.pop() if answers else _echo(message)  # noqa: E731
+    post = opened(memory_grid({1: once, 2: _echo}, NAMES))
     post.postman.post("north", _note("hello"))
     assert post.next() == Lost("north")
+    assert not post.seen
+    for member in NAMES.values():
+        post.postman.post(member, _note("still there?"))
+        assert post.next() == Received(member, _note("still there?"))
+
+
+def test_a_party_may_say_what_a_hospital_may_not(opened: Open, memory_grid: Any) -> None:
+    post = opened(memory_grid({1: _echo, 2: _echo}, NAMES))
+    for member in ("party", "north"):
+        post.postman.post(member, StatusRequest(study=b"s"))
+    events = [post.next(), post.next()]
+    assert Received("party", StatusRequest(study=b"s")) in events
+    assert Lost("north") in events
+
+
+@pytest.mark.parametrize(
+    ("type_", "change"),
+    [
+        ("Array", lambda data: data[:-5] + b"?????"),
+        ("ArrayRecord", lambda data: data[:-2]),
+        ("RecordDict", lambda data: data[:-1] + b"\xff"),
+        ("Message", lambda data: b"no head, no body"),
+        ("ConfigRecord", lambda data: data + b"\xff"),
+    ],
+)
+def test_a_reply_that_flower_cannot_read_is_its_senders_loss_and_the_run_goes_on(
+    opened: Open, memory_grid: Any, type_: str, change: Callable[[bytes], bytes]
+) -> None:
+    answered = threading.Event()
+
+    def spoils(message: FlowerMessage) -> Spoilt:
+        answered.set()
+        return Spoilt(_echo(message), type_, change)
+
+    def waits(message: FlowerMessage) -> RecordDict | None:
+        return _echo(message) if answered.is_set() else None
+
+    post = opened(memory_grid({1: spoils, 2: waits}, NAMES))
+    # The first time, what came with it is lost too; then each answer is taken by itself.
+    for _ in range(2):
+        post.postman.post("party", _note("hello"))
+        post.postman.post("north", _note("hello"))
+        events = [post.next(), post.next()]
+        assert Lost("north") in events
+    assert Received("party", _note("hello")) in events
+
+
+def test_a_stranger_whose_reply_flower_cannot_read_ends_nothing(opened: Open, memory_grid: Any) -> None:
+    def spoils(message: FlowerMessage) -> Spoilt:
+        return Spoilt(mail.greeting("north"), "Message", lambda _: b"no head, no body")
+
+    post = opened(memory_grid({1: _echo, 2: _echo, 3: spoils}, NAMES))
+    for text in ("one", "two"):
+        post.postman.post("north", _note(text))
+        assert post.next() == Received("north", _note(text))
+
+
+def test_of_two_replies_to_one_mail_one_is_taken(opened: Open, memory_grid: Any) -> None:
+    grid = memory_grid({1: _echo, 2: _echo}, NAMES)
+    once = grid.pull_messages
+    grid.pull_messages = lambda numbers: [reply for reply in once(numbers) for _ in range(2)]
+    post = opened(grid)
+    for text in ("one", "two"):
+        post.postman.post("north", _note(text))
+        assert post.next() == Received("north", _note(text))
+    assert len(post.seen) == 2
 
 
 def test_the_superlinks_end_is_one_sentence(opened: Open, memory_grid: Any) -> None:
-    def refused(_: Any) -> list[FlowerMessage]:
+    def refused(*_: Any) -> list[FlowerMessage]:
         raise ConnectionError("connection refused")
 
     grid = memory_grid({1: _echo, 2: _echo}, NAMES)
-    grid.pull_messages = refused
+    grid.pull_messages = grid.get_nodes = refused
     post = opened(grid)
     post.postman.post("north", _note("hello"))
     error = post.next()
