@@ -208,16 +208,18 @@ def _model(terms: Terms) -> list[Statement]:
 
 
 def _poison(terms: Terms) -> Statement:
+    # Under privacy round 0 is a roll call, on which nothing depends.
+    first = "" if terms.private else " What it says of its records in round 0 is believed."
     if terms.checks_norms:
         return Statement(
             "A defence against poisoned updates within the norm bound.",
             "A hospital may send any update that is short enough. It can worsen the model, or plant behaviour in it. "
-            "An update between the bound and twice the bound may pass.",
+            f"An update between the bound and twice the bound may pass.{first}",
         )
     return Statement(
         "A defence against poisoned updates.",
         "This study does not check norms. One hospital can send anything that can be encoded, worsen the model without "
-        "limit, or plant behaviour in it.",
+        f"limit, or plant behaviour in it.{first}",
     )
 
 

@@ -19,7 +19,7 @@ from protocols.envelope import SealingKey
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
 from securefl.consent import NOT_APPROVED
-from securefl.errors import RefusedError
+from securefl.errors import RefusedError, StatisticsError
 from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
 from securefl.roles.messages import (
     Accepted,
@@ -160,6 +160,8 @@ class HospitalMachine:
             raise self._fixed(error.reason, error) from error
         except EncodingError as error:
             raise self._fixed("malformed", error) from error
+        except StatisticsError as error:
+            raise self._fixed("impossible-statistics", error) from error
 
     def _fixed(self, reason: str, error: Exception) -> RefusedError:
         log.warning("%s refuses (%s): %s", self.name, reason, error)
@@ -280,9 +282,8 @@ class HospitalMachine:
             return [*self._pledges.reveal_again(round_), accepted]
         replica = self._replica.follow(message, self._terms, self._server, self._trainable)
         revealed = self._pledges.settled(message.signed.outcome, message.total)
-        self._replica = replica
         if round_ == 0:
-            self._trainer.use_statistics(self._replica.statistics)
-        self._answer = None
+            self._trainer.use_statistics(replica.statistics)
+        self._replica, self._answer = replica, None
         # The model last: killed before it, the hospital is behind, is sent the outcome again, and reveals then.
         return [*revealed, Keep(MEMORY, self._replica.to_bytes()), Keep(ANSWER, b""), accepted]
