@@ -172,6 +172,13 @@ def _secrecy(terms: Terms) -> list[Statement]:
         assumed = "that at most one hospital colludes. It subtracts its own update"
     else:
         assumed = f"that at most {colluding} hospitals collude. They subtract their own updates"
+    changes = terms.private is None and terms.minimum < len(terms.hospitals)
+    changing = (
+        " Of a hospital that is missing in one round and there in the next, the difference of the two sums is nearly "
+        "the update."
+        if changes
+        else ""
+    )
     return [
         Statement(
             f"Secrecy against more than {terms.collusion_bound} colluding parties.",
@@ -181,7 +188,7 @@ def _secrecy(terms: Terms) -> list[Statement]:
         Statement(
             "Secrecy of the sum.",
             f"Each round's sum, over at least {terms.minimum} hospitals, is open. The study assumes {assumed} from it, "
-            "and fewer others are left to hide a hospital among.",
+            f"and fewer others are left to hide a hospital among.{changing}",
         ),
     ]
 
