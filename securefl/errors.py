@@ -19,6 +19,16 @@ class DataError(SecureFLError):
     """Records are missing, malformed, not finite, or too few."""
 
 
+class StatisticsError(DataError):
+    """What round 0 opened can be no hospitals' sums; ``what`` says why, as a part of a sentence."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"The statistics of round 0 cannot be true: {what}; a hospital sent something else, and nobody can tell "
+            "from a sum which, so agree on another seed for the study and leave out whom you do not trust."
+        )
+
+
 class ModelError(SecureFLError):
     """The model cannot be built, or cannot be trained and averaged as the study asks."""
 

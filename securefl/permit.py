@@ -109,7 +109,7 @@ class Revocation(Record):
     Attributes:
         permit: number of the permit.
         time: seconds since 1970, UTC, by the steward's clock.
-        reason: one line, which the run's receipts repeat.
+        reason: one line, for the researcher and for the hospital's own log; receipts have the word `not-approved`.
     """
 
     kind = "revocation"

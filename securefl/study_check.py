@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from securefl.consortium import Consortium
+    from securefl.study.schema import StudySettings
 
 _SIGNED_BYTES = 400
 """Names, digests, lengths and the signature of a contribution, about."""
 _CHECK_BYTES = 1100
 """Coins with contributions, and answers with signatures, that one hospital is sent of each included one, about."""
+SLOW = 0.1
+"""A server's learning rate at which the sums of two rounds are nearly of one model."""
 
 
 def check_study(path: Path) -> list[str]:
@@ -50,6 +53,7 @@ def check_study(path: Path) -> list[str]:
         f"Model: {world.layout.trainable_size} parameters, {world.layout.size - world.layout.trainable_size} buffers",
         *_norm_lines(terms, world.layout.size),
         *_privacy_lines(terms, world.layout.size),
+        *(f"Warning: {warning}" for warning in cohort_warnings(study.settings, len(terms.hospitals))),
         f"Encoding: {encoding.width} bits, steps of {encoding.resolution:.3g}, "
         f"up to {encoding.limit * encoding.resolution:.4g} a coordinate",
     ]
@@ -91,6 +95,27 @@ def _privacy_lines(terms: Terms, size: int) -> list[str]:
     ]
 
 
+def cohort_warnings(settings: StudySettings, hospitals: int) -> list[str]:
+    """What the sums give away of a hospital that may be missing from one of them, a sentence each; often nothing.
+
+    hospitals: how many the study has.
+    """
+    least = settings.cohort.minimum_hospitals
+    if settings.privacy is not None or least >= hospitals:
+        return []
+    found = [
+        f"A sum may be over {least} of {hospitals} hospitals: if one is missing in one round and there in the next, "
+        f"the difference of the two sums is nearly its update; set cohort.minimum_hospitals = {hospitals}, with which "
+        "a run stops while one is away, or add [privacy]."
+    ]
+    if settings.server.learning_rate <= SLOW:
+        found.append(
+            f"With server.learning_rate = {settings.server.learning_rate:g} the model hardly moves from round to "
+            "round, which makes that difference nearly exact."
+        )
+    return found
+
+
 def members_of(study: Study) -> Consortium:
     """The study's consortium; for a simulation, members with keys that were made up just now and are thrown away."""
     settings = study.settings.consortium
@@ -111,6 +136,7 @@ def made_up_dealer(study: Study) -> str | None:
 def plan_tables(path: Path) -> list[Table]:
     """Two tables: who sees what, and what moves."""
     from rich.table import Table
+    from rich.text import Text
 
     from securefl.data import input_shape_and_classes
     from securefl.models import Layout, build_model
@@ -124,6 +150,9 @@ def plan_tables(path: Path) -> list[Table]:
     parties, hospitals = len(terms.parties), len(terms.hospitals)
     for row in _visibility(study, terms):
         seen.add_row(*row)
+    # As Text, in which a table's name in brackets is no markup.
+    seen.caption = Text("\n".join(f"Warning: {warning}" for warning in cohort_warnings(s, hospitals)))
+    seen.caption_justify = "left"
     moved = Table("what", "from", "to", "bytes", "times", title="What will move")
     update = upload_bytes(size, terms.update.width, parties)
     statistics = upload_bytes(statistics_size(shape, s.data.standardise), terms.statistics.width, parties)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from securefl.data import HospitalData, Records, input_shape_and_classes, load_all
+from securefl.data import HospitalData, Records, input_shape_and_classes, load_all, standardise
 from securefl.models import Layout, build_model
 from securefl.roles.messages import Settled
 from securefl.roles.replica import Replica
@@ -32,6 +32,7 @@ class World:
         data: a simulation's records by hospital, else empty.
         test: a simulation's held-out records, all hospitals', else None.
         model: built from the study's seed; ``evaluate`` loads other weights into it.
+        shape: of one record.
         layout: how the model stands in a vector.
         initial: the model's first weights, (D,) float64.
         sizes: elements of the statistics and of an update.
@@ -43,6 +44,7 @@ class World:
     data: dict[str, HospitalData]
     test: Records | None
     model: nn.Module
+    shape: tuple[int, ...]
     layout: Layout
     initial: Vector
     sizes: dict[str, int]
@@ -67,15 +69,23 @@ class World:
             for hospital, held in data.items():
                 check_patients(terms.private.settings, hospital, len(held.train.patient_groups()))
         test = pooled([d.test for d in data.values()]) if data else None
-        return cls(study, terms, data, test, model, layout, layout.flatten(model), sizes, classes)
+        return cls(study, terms, data, test, model, shape, layout, layout.flatten(model), sizes, classes)
 
     def start(self) -> Replica:
         """The replica before the first outcome."""
         return Replica.initial(self.terms, self.initial)
 
     def follow(self, replica: Replica, settled: Settled) -> Replica:
-        """The replica after one more outcome."""
-        return replica.follow(settled, self.terms, self.study.settings.server, self.layout.trainable_size)
+        """The replica after one more outcome.
+
+        Raises:
+            RefusedError: see ``Replica.follow``.
+            StatisticsError: round 0 opened what can be no records' sums.
+        """
+        after = replica.follow(settled, self.terms, self.study.settings.server, self.layout.trainable_size)
+        if settled.signed.outcome.round == 0 and self.terms.private is None:
+            standardise.scaling(after.statistics, self.study.settings.data.standardise, self.shape)
+        return after
 
     def score(self, model: Vector, statistics: Vector) -> Score | None:
         """How good these weights are on the held-out records; None outside a simulation."""

@@ -54,6 +54,7 @@ DOMAIN = (
         shown=(
             "tests/securefl/roles/test_consent.py"
             "::test_a_revocation_in_the_middle_takes_the_hospital_out_and_the_receipts_say_why",
+            "tests/securefl/roles/test_consent.py::test_a_revocation_while_it_trains_stops_the_contribution",
             "tests/securefl/roles/test_consent.py::test_what_was_answered_before_is_not_sent_again",
             "tests/securefl/test_permit.py::test_it_begins_and_expires_by_the_hospitals_own_clock",
             "tests/guarantees/domain/test_approvals.py::test_a_revocation_that_cannot_be_read_counts_as_one",

@@ -25,7 +25,9 @@ RUNS = (
             "tests/processes/test_faults.py::test_a_stopped_hospital_process_is_waited_for",
         ),
         limits="Why a hospital is absent is the coordinator's word: it can leave out whom it likes, down to the "
-        "minimum. The statistics round needs everyone.",
+        "minimum. The statistics round needs everyone, and one hospital can spoil its sums for all, which no norm "
+        "bound covers: totals that no records have end the study, all others are believed, and nobody can say who sent "
+        "them.",
         mutants=("pairwise-masks",),
     ),
     Claim(

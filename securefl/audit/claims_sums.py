@@ -73,8 +73,11 @@ SUMS = (
         ),
         limits="A party remembers the studies that it serves with one ledger (`securefl party serve --ledger`); with "
         "another folder, or other parties, it knows nothing of them. Two studies that train one model of the same "
-        "hospitals in different ways open two sums of different updates. Records change little from one model to the "
-        "next: sums of different models over different hospitals still tell something.",
+        "hospitals in different ways open two sums of different updates. One state of the training is meant: the same "
+        "weights in another round, with another velocity, or in a study that goes on from them, are another state, and "
+        "its sum may be over other hospitals. Without [privacy] the difference of two such sums is nearly one "
+        "hospital's update, the nearer the less the model moved in between; within a study, "
+        "`cohort.minimum_hospitals` at the number of hospitals prevents it.",
         mutants=("two-studies-of-one-model", "several-studies-of-one-model", "one-name-for-two-keys"),
     ),
     Claim(

@@ -32,24 +32,21 @@ def load_hospital(
     the study's (``settings.split_seed``, if given, draws the held-out records instead).
 
     Raises:
-        DataError: files or records are missing or malformed, or the hospital has too few; the message names the
-            hospital or the file.
+        DataError: files or records are missing or malformed, or the hospital has too few or too many; the message
+            names the hospital or the file.
     """
     if hospital not in hospitals:
         raise DataError(
             f"{hospital} is not a hospital of this study; its hospitals are {', '.join(hospitals)}."
         )
     if settings.source == "mri-lesions":
-        return _lesions(settings, hospitals, seed, hospital)[hospital]
+        return _counted(settings, hospital, _lesions(settings, hospitals, seed, hospital)[hospital])
     pool = _pool(settings, folder, seed)
     if pool is not None:
-        return split_over_hospitals(pool, settings, hospitals, seed)[hospital]
+        parts = split_over_hospitals(pool, settings, hospitals, seed)
+        return _counted(settings, hospital, parts[hospital])
     data, declared = _own_records(settings, folder, hospital, seed)
-    if len(data.train) < settings.minimum_records:
-        raise DataError(
-            f"Hospital {hospital} has {len(data.train)} training records of at least {settings.minimum_records}; give "
-            "it more records, or lower data.minimum_records."
-        )
+    data = _counted(settings, hospital, data)
     if not declared:
         data = replace(data, classes=_classes_of_all(settings, folder, hospitals, seed))
     return data
@@ -64,10 +61,12 @@ def load_all(
         DataError: as ``load_hospital``, or hospitals whose records differ in shape or declared classes.
     """
     if settings.source == "mri-lesions":
-        return _lesions(settings, hospitals, seed)
+        everyone = _lesions(settings, hospitals, seed)
+        return {name: _counted(settings, name, data) for name, data in everyone.items()}
     pool = _pool(settings, folder, seed)
     if pool is not None:
-        return split_over_hospitals(pool, settings, hospitals, seed)
+        everyone = split_over_hospitals(pool, settings, hospitals, seed)
+        return {name: _counted(settings, name, data) for name, data in everyone.items()}
     everyone = {name: load_hospital(settings, folder, name, hospitals, seed) for name in hospitals}
     first = hospitals[0]
     for name, data in everyone.items():
@@ -78,6 +77,22 @@ def load_all(
                 f"{other[0]} in {other[1]} classes; all must have the same."
             )
     return everyone
+
+
+def _counted(settings: DataSettings, hospital: str, data: HospitalData) -> HospitalData:
+    """The data, of a hospital that has as many training records as the study allows."""
+    count = len(data.train)
+    if count < settings.minimum_records:
+        raise DataError(
+            f"Hospital {hospital} has {count} training records of at least {settings.minimum_records}; give it more "
+            "records, or lower data.minimum_records."
+        )
+    if count > settings.maximum_records:
+        raise DataError(
+            f"Hospital {hospital} has {count} training records of at most {settings.maximum_records}; give it fewer "
+            "records, or raise data.maximum_records."
+        )
+    return data
 
 
 def input_shape_and_classes(

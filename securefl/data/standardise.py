@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from securefl.data.records import Records
-from securefl.errors import DataError
+from securefl.errors import DataError, StatisticsError
 
 if TYPE_CHECKING:
     from securefl.study.data_settings import DataSettings
@@ -24,6 +24,8 @@ StatisticsVector = npt.NDArray[np.float64]
 
 RELATIVE_FLOOR = 1e-9
 """A variance below this part of the mean square is rounding of a constant, and counts as zero."""
+ROUNDING = 2.0**-10
+"""More than encoding moves a mean: K hospitals, 1000 at most, round each sum by half of a step below K 2^-19."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +57,24 @@ def scaling(total: StatisticsVector, mode: Mode, shape: tuple[int, ...]) -> Scal
     total: float64, the sum of the hospitals' vectors; shape: of one record. A channel's sums are over n*H*W values.
 
     Raises:
-        DataError: the total has another length than the shape asks for, is not finite, or counts no record.
+        StatisticsError: the total has another length than the shape asks for, is not finite, counts no record, or has
+            a mean square below the square of the mean. Sums that some records could have are believed.
     """
     features = 0 if mode in ("none", "public") else _check(mode, shape)
     total = np.asarray(total, dtype=np.float64)
     if total.shape != (1 + 2 * features,) or not np.isfinite(total).all() or total[0] < 1:
-        raise DataError(
-            f"The hospitals' sums must be {1 + 2 * features} finite numbers over at least one record; start the "
-            "statistics round again."
-        )
+        raise StatisticsError(f"they are not {1 + 2 * features} finite numbers over at least one record")
     if not features:
         return None
     count = total[0] * int(np.prod(shape[1:], dtype=np.int64))
     mean, square = total[1 : 1 + features] / count, total[1 + features :] / count
     variance = square - mean * mean
+    impossible = variance < -(RELATIVE_FLOOR * np.abs(square) + 2 * ROUNDING * (1 + np.abs(mean)))
+    if impossible.any():
+        raise StatisticsError(
+            f"number {1 + int(np.argmax(impossible))} of {features} features or channels has a mean square below the "
+            "square of its mean"
+        )
     varies = variance > RELATIVE_FLOOR * square
     return Scaling(mean, np.sqrt(np.where(varies, variance, 1.0)))
 

@@ -10,6 +10,7 @@ from securefl.domain.dataset import Dataset
 from securefl.domain.proposal import Proposal, Site, members_of
 from securefl.plain_text import line, plain
 from securefl.study import Study
+from securefl.study_check import cohort_warnings
 
 RULE = "-" * 78
 
@@ -156,4 +157,5 @@ def _warnings(study: Study) -> tuple[str, ...]:
         warnings.append("It has no [privacy]: the released model may tell about single records.")
     if study.settings.data.source == "module":
         warnings.append("Its own code reads the records.")
+    warnings += cohort_warnings(study.settings, len(members_of(study).hospitals))
     return tuple(warnings)

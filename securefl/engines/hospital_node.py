@@ -25,7 +25,7 @@ from securefl.engines.late_trainer import LateTrainer
 from securefl.engines.link import LinkServer, Reply
 from securefl.errors import ConsortiumError, RefusedError
 from securefl.permit import PermitError
-from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, declined
+from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, declined, not_approved
 from securefl.roles.host import Answering, Store, home_of
 from securefl.roles.messages import Announcement, Refusal, Settled, read_message
 from securefl.roles.terms import UPDATE, Terms
@@ -130,8 +130,7 @@ class HospitalNode:
         What the hospital has contributed to is brought to its end: outcomes of it, and the check of its sum.
         """
         consent = self._consent(hospital)
-        explanation = consent.refusal() if consent is not None else None
-        if explanation is None:
+        if consent is None or consent.refusal() is None:
             return None
         try:
             message = read_message(data)
@@ -141,11 +140,12 @@ class HospitalNode:
             answer = declined(consent, message.context, hospital)
             return answer.to_bytes() if answer is not None else None
         contributed = ANSWER in store if isinstance(message, Settled) else MEMORY in store
-        if contributed:
+        sentence = None if contributed else not_approved(consent, hospital)
+        if sentence is None:
             return None
         about = type(message).kind
         return Refusal(
-            member=hospital, about=about, hospital="", reason=NOT_APPROVED, explanation=explanation
+            member=hospital, about=about, hospital="", reason=NOT_APPROVED, explanation=sentence
         ).to_bytes()
 
     def _allowance(self, hospital: str) -> Budget | None:

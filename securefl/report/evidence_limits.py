@@ -172,6 +172,13 @@ def _secrecy(terms: Terms) -> list[Statement]:
         assumed = "that at most one hospital colludes. It subtracts its own update"
     else:
         assumed = f"that at most {colluding} hospitals collude. They subtract their own updates"
+    changes = terms.private is None and terms.minimum < len(terms.hospitals)
+    changing = (
+        " Of a hospital that is missing in one round and there in the next, the difference of the two sums is nearly "
+        "the update."
+        if changes
+        else ""
+    )
     return [
         Statement(
             f"Secrecy against more than {terms.collusion_bound} colluding parties.",
@@ -181,7 +188,7 @@ def _secrecy(terms: Terms) -> list[Statement]:
         Statement(
             "Secrecy of the sum.",
             f"Each round's sum, over at least {terms.minimum} hospitals, is open. The study assumes {assumed} from it, "
-            "and fewer others are left to hide a hospital among.",
+            f"and fewer others are left to hide a hospital among.{changing}",
         ),
     ]
 
@@ -208,16 +215,18 @@ def _model(terms: Terms) -> list[Statement]:
 
 
 def _poison(terms: Terms) -> Statement:
+    # Under privacy round 0 is a roll call, on which nothing depends.
+    first = "" if terms.private else " What it says of its records in round 0 is believed."
     if terms.checks_norms:
         return Statement(
             "A defence against poisoned updates within the norm bound.",
             "A hospital may send any update that is short enough. It can worsen the model, or plant behaviour in it. "
-            "An update between the bound and twice the bound may pass.",
+            f"An update between the bound and twice the bound may pass.{first}",
         )
     return Statement(
         "A defence against poisoned updates.",
         "This study does not check norms. One hospital can send anything that can be encoded, worsen the model without "
-        "limit, or plant behaviour in it.",
+        f"limit, or plant behaviour in it.{first}",
     )
 
 

@@ -2,8 +2,9 @@
 
 What it checks before it trains: the study, its steward's consent, the place in the chain, that the announced model is
 the one which the previous outcome gives, a cohort and a committee large enough, and that every party's one-round key is
-signed by its pinned key. When an outcome comes, it checks that its own contribution stands in it, and takes part in the
-check of the sum. Why it refuses something is told as one fixed sentence (``refusals``); figures go into its own log.
+signed by its pinned key. After it has trained it asks for the consent again. When an outcome comes, it checks that its
+own contribution stands in it, and takes part in the check of the sum. Why it refuses something is told as one fixed
+sentence (``refusals``); figures go into its own log.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from protocols.envelope import SealingKey
 from protocols.errors import EncodingError, SignatureError
 from protocols.signing import SigningKey
 from securefl.consent import NOT_APPROVED
-from securefl.errors import RefusedError
+from securefl.errors import RefusedError, StatisticsError
 from securefl.roles.effects import COORDINATOR, Effect, Event, Keep, Send
 from securefl.roles.messages import (
     Accepted,
@@ -77,12 +78,24 @@ class Consents(Protocol):
     def refusal(self) -> str | None: ...
 
 
+def not_approved(consent: Consents | None, hospital: str) -> str | None:
+    """What may be told where the steward does not allow the hospital's part; None if it does.
+
+    Why it does not goes into the hospital's own log, and no further: it has dates, budgets and the steward's words.
+    """
+    cause = consent.refusal() if consent is not None else None
+    if cause is None:
+        return None
+    log.warning("%s contributes nothing (%s): %s", hospital, NOT_APPROVED, cause)
+    return told(NOT_APPROVED)
+
+
 def declined(consent: Consents | None, context: RoundContext, hospital: str) -> Declined | None:
     """What a hospital answers to an announcement that its steward does not allow; None if it may contribute."""
-    explanation = consent.refusal() if consent is not None else None
-    if explanation is None:
+    sentence = not_approved(consent, hospital)
+    if sentence is None:
         return None
-    return Declined(context=context.digest(), hospital=hospital, reason=NOT_APPROVED, explanation=explanation)
+    return Declined(context=context.digest(), hospital=hospital, reason=NOT_APPROVED, explanation=sentence)
 
 
 class HospitalMachine:
@@ -97,7 +110,8 @@ class HospitalMachine:
         trainable: leading coordinates of the model that are parameters.
         stored: what it persisted before, by name; empty at first.
         spending: its privacy ledger, over all studies on its data set; a private study needs it.
-        consent: its steward's; asked at every announcement. None where nobody has to allow anything.
+        consent: its steward's; asked at every announcement, and again before the contribution leaves. None where
+            nobody has to allow anything.
     """
 
     def __init__(
@@ -146,6 +160,8 @@ class HospitalMachine:
             raise self._fixed(error.reason, error) from error
         except EncodingError as error:
             raise self._fixed("malformed", error) from error
+        except StatisticsError as error:
+            raise self._fixed("impossible-statistics", error) from error
 
     def _fixed(self, reason: str, error: Exception) -> RefusedError:
         log.warning("%s refuses (%s): %s", self.name, reason, error)
@@ -229,15 +245,18 @@ class HospitalMachine:
             x = self._terms.encoding(context.purpose).encode(values)
         except EncodingError as error:
             refused = self._fixed("update-not-encodable", error)
-            declined = Declined(
+            unfit = Declined(
                 context=context.digest(), hospital=self.name, reason=refused.reason, explanation=str(refused)
             )
-            return [Send(COORDINATOR, declined)]
+            return [*charged, Send(COORDINATOR, unfit)]
         coin, commitment = self._pledges.new_coin(context) if self._terms.checks_sums else (b"", b"")
         contribution, envelopes = contribute(x, context, self.name, keys, commitment)
         message = SignedContribution(
             contribution=contribution, signature=sign(contribution, self._key), envelopes=envelopes
         )
+        # Training may take hours: what was revoked meanwhile does not leave. A charge without a contribution is safe.
+        if (answer := declined(self._consent, context, self.name)) is not None:
+            return [*charged, Send(COORDINATOR, answer)]
         self._answer = Answer(announcement=announced, attempt=context.attempt, contribution=message)
         checks = self._terms.checks_sums
         pledged = self._pledges.pledge(context.round, contribution, coin, x) if checks else []
@@ -263,9 +282,8 @@ class HospitalMachine:
             return [*self._pledges.reveal_again(round_), accepted]
         replica = self._replica.follow(message, self._terms, self._server, self._trainable)
         revealed = self._pledges.settled(message.signed.outcome, message.total)
-        self._replica = replica
         if round_ == 0:
-            self._trainer.use_statistics(self._replica.statistics)
-        self._answer = None
+            self._trainer.use_statistics(replica.statistics)
+        self._replica, self._answer = replica, None
         # The model last: killed before it, the hospital is behind, is sent the outcome again, and reveals then.
         return [*revealed, Keep(MEMORY, self._replica.to_bytes()), Keep(ANSWER, b""), accepted]

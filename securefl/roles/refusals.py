@@ -32,6 +32,10 @@ SENTENCES: Mapping[str, str] = {
     "other-size": "The round wants another number of coordinates than the hospital's model has.",
     "other-model": "The announced model is not the one that the previous outcome gives.",
     "other-chain": "The message does not continue the chain that this hospital has: see its own log.",
+    "impossible-statistics": (
+        "The statistics of round 0 are those of no records: agree on another seed for the study, and leave out whom "
+        "you do not trust."
+    ),
     "other-parties": "The committee is not the study's, or does not bring one key for each party, in order.",
     "other-key": "A party's sealing key belongs to another round or attempt.",
     "key-not-pinned": "A party's sealing key is not signed by the key pinned for it.",

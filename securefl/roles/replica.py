@@ -16,7 +16,7 @@ from protocols.canonical import Record
 from protocols.chain import check_link, total_digest
 from protocols.errors import ChainError, EncodingError, ProtocolError
 from protocols.ring import from_bytes, signed
-from securefl.errors import RefusedError
+from securefl.errors import RefusedError, StatisticsError
 from securefl.roles.messages import Settled
 from securefl.roles.terms import Terms
 from securefl.study.training_settings import ServerSettings
@@ -61,6 +61,7 @@ class Replica:
 
         Raises:
             RefusedError: the outcome does not continue the chain, or the sum is not the one that was signed.
+            StatisticsError: no hospitals of this study have as many records as round 0 counts.
         """
         outcome = message.signed.outcome
         context = outcome.context
@@ -81,6 +82,7 @@ class Replica:
         terms.check_cohort(outcome.included, context.round)
         place = Place(study=terms.study, round=outcome.round + 1, previous=outcome.digest())
         if outcome.round == 0:
+            _check_count(float(total[0]), terms)
             return Replica(place, self.state, total)
         return Replica(place, self.state.step(total, trainable, server), self.statistics)
 
@@ -118,3 +120,19 @@ class Replica:
             raise EncodingError("These bytes are not a replica: its vectors have another shape or type.")
         state = ServerState(tensors["model"], tensors["velocity"], int(round_[0]))
         return cls(Place.from_bytes(tensors["place"].tobytes()), state, tensors["statistics"])
+
+
+def _check_count(count: float, terms: Terms) -> None:
+    """Refuse a total number of records that cannot be.
+
+    It is the denominator of every update, and one hospital alone can make it anything, since nobody sees its own
+    number. What some hospitals could have together is believed.
+    """
+    if terms.records is None:
+        return  # nothing depends on a roll call
+    hospitals = len(terms.hospitals)
+    least, most = (hospitals * number for number in terms.records)
+    if not (least <= count <= most and count.is_integer()):
+        raise StatisticsError(
+            f"they count {count:.12g} records, and {hospitals} hospitals have {least} to {most}, in whole numbers"
+        )

@@ -50,6 +50,7 @@ class Terms:
         exhibits: a simulation that keeps what roles saw in round 1.
         unchecked: norms and sums are not checked. All members must have been told so.
         private: noise, clip and denominator of a study with differential privacy, else None.
+        records: fewest and most that a hospital may train on; None where round 0 counts none.
     """
 
     study: bytes
@@ -69,6 +70,7 @@ class Terms:
     exhibits: bool
     unchecked: bool
     private: PrivateTerms | None = None
+    records: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, study: Study, consortium: Consortium, unchecked: bool = False) -> Terms:
@@ -140,6 +142,7 @@ class Terms:
             exhibits=s.simulation is not None and s.simulation.exhibits,
             unchecked=unchecked,
             private=private,
+            records=None if private else (s.data.minimum_records, s.data.maximum_records),
         )
 
     @property

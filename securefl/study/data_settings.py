@@ -91,6 +91,12 @@ class DataSettings(Settings):
         None, ge=0, lt=2**63, description="seed of the held-out split (default: the study's)"
     )
     minimum_records: int = Field(1, ge=1, le=10**9, description="fewest training records a hospital may have")
+    maximum_records: int = Field(
+        10**9,
+        ge=1,
+        le=10**9,
+        description="most training records a hospital may have; a total beyond what all may have ends the study",
+    )
     standardise: Literal["none", "features", "channels", "public"] = Field(
         "none",
         description="scale inputs by means and variances that are themselves securely aggregated; "
@@ -120,6 +126,8 @@ class DataSettings(Settings):
             self.public_std or []
         ):
             raise ValueError('standardise = "public" needs public_mean and public_std, of the same length')
+        if self.maximum_records < self.minimum_records:
+            raise ValueError("maximum_records must be at least minimum_records")
         if self.source in ("mnist", "fashion-mnist", "cifar10", "npz", "imaging") and self.root is None:
             raise ValueError(f'source = "{self.source}" needs root, the folder of its files')
         return self

@@ -52,12 +52,15 @@ class Trainer:
         return standardise.statistics_vector(self._data.train, self._settings.data.standardise)
 
     def use_statistics(self, total: Vector) -> None:
-        """Take the opened sums: the common denominator N, and the scaling of the inputs."""
+        """Take the opened sums: the common denominator N, and the scaling of the inputs.
+
+        Raises:
+            StatisticsError: they can be no records'; nothing is taken.
+        """
         if self._statistics is not None and np.array_equal(self._statistics, total):
             return
-        self._statistics = total
-        self._weight = len(self._data.train) / float(total[0])
         self._records = scaled(self._data.train, total, self._settings)
+        self._statistics, self._weight = total, len(self._data.train) / float(total[0])
 
     def update(self, model: Vector, round_: int) -> Vector:
         """Train from ``model`` and return (n_k / N) (local - global): (D,) float64, clipped to the study's norm bound.

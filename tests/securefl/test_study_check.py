@@ -128,6 +128,34 @@ def test_epsilon_stands_beside_each_number_of_parties_in_words(tmp_path: Path) -
         assert line.endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("text", "minimum", "rate", "warned"),
+    [
+        (PLAIN, 3, 1.0, 1),
+        (PLAIN, 3, 0.11, 1),
+        (PLAIN, 3, 0.1, 2),
+        (PLAIN, 3, 0.001, 2),
+        (PLAIN, 4, 0.001, 0),
+        (PRIVATE, 3, 0.001, 0),
+    ],
+)
+def test_a_study_that_opens_sums_over_changing_hospitals_without_noise_is_warned(
+    tmp_path: Path, text: str, minimum: int, rate: float, warned: int
+) -> None:
+    more = f"[cohort]\nminimum_hospitals = {minimum}\n[server]\nlearning_rate = {rate}\n"
+    path = study(tmp_path, text.replace("[simulation]", f"{more}[simulation]"))
+    found = [line for line in check_study(path) if line.startswith("Warning: ")]
+    assert len(found) == warned
+    seen, _ = planned(path)
+    assert seen.count("Warning: ") == warned
+    if warned:
+        assert "or add [privacy]." in seen
+        assert "A sum may be over 3 of 4 hospitals" in found[0]
+        assert "set cohort.minimum_hospitals = 4" in found[0]
+    if warned == 2:
+        assert f"server.learning_rate = {rate:g}" in found[1]
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 import securefl.data
 from securefl.data import fed_heart, load_all, load_hospital
 from securefl.errors import DataError
-from securefl.study.data_settings import DataSettings, Partition
+from securefl.study.data_settings import DataSettings, LesionSettings, Partition
 
 SITES = ["cleveland", "hungary", "switzerland", "va"]
 HEART = DataSettings(source="fed-heart")
@@ -81,6 +81,21 @@ def test_it_can_be_pooled_and_split_otherwise() -> None:
 def test_three_hospitals_cannot_stand_for_four_sites() -> None:
     with pytest.raises(DataError, match="4 sites but the study has 3 hospitals"):
         load_hospital(HEART, Path("."), "va", SITES[1:], seed=0)
+
+
+@pytest.mark.parametrize("source", ["fed-heart", "mri-lesions"])
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [({"minimum_records": 10**6}, "at least|too few"), ({"maximum_records": 9}, "at most 9")],
+)
+def test_each_hospital_has_as_many_records_as_the_study_allows(
+    source: str, limits: dict[str, int], said: str
+) -> None:
+    settings = DataSettings(source=source, lesions=LesionSettings(patients=60, slices=2), **limits)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=said):
+        load_all(settings, Path(), SITES, 0)
+    with pytest.raises(DataError, match=said):
+        load_hospital(settings, Path(), SITES[0], SITES, 0)
 
 
 def test_the_attribution_is_shipped_beside_the_table() -> None:

@@ -74,12 +74,16 @@ def test_a_pooled_file_is_split(tmp_path: Path) -> None:
     assert np.array_equal(again.train.features, everyone["beta"].train.features)
 
 
-def test_too_few_records_name_the_hospital(tmp_path: Path) -> None:
+def test_too_few_records_and_too_many_name_the_hospital(tmp_path: Path) -> None:
     x, y = some(20)
     for name in NAMES:
         write_own(tmp_path, name, x=x, y=y)
     with pytest.raises(DataError, match=r"Hospital beta has 17 training records of at least 18"):
         load_hospital(OWN.model_copy(update={"minimum_records": 18}), tmp_path, "beta", NAMES, seed=0)
+    with pytest.raises(DataError, match=r"Hospital beta has 17 training records of at most 16"):
+        load_hospital(OWN.model_copy(update={"maximum_records": 16}), tmp_path, "beta", NAMES, seed=0)
+    exact = OWN.model_copy(update={"minimum_records": 17, "maximum_records": 17})
+    assert len(load_hospital(exact, tmp_path, "beta", NAMES, seed=0).train) == 17
     empty = {"x_train": x[:0], "y_train": y[:0], "x_test": x, "y_test": y}
     write_own(tmp_path, "beta", **empty)
     with pytest.raises(DataError, match="Hospital beta has 0 training records"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.ring import Encoding, signed
 from securefl.data.records import Records
-from securefl.data.standardise import Scaling, apply, scaling, statistics_vector
-from securefl.errors import DataError
+from securefl.data.standardise import Mode, Scaling, apply, scaling, statistics_vector
+from securefl.errors import DataError, StatisticsError
+from securefl.roles.terms import STATISTICS_BOUND
 
 
 def some(count: int, *shape: int, seed: int = 0) -> Records:
@@ -90,5 +94,44 @@ def test_modes_that_do_not_fit_are_refused() -> None:
     ids=["no-record", "short", "nan"],
 )
 def test_totals_that_cannot_be_are_refused(total: np.ndarray) -> None:
-    with pytest.raises(DataError, match="start the statistics round again"):
+    with pytest.raises(StatisticsError, match="5 finite numbers over at least one record; a hospital sent"):
         scaling(total, "features", (2,))
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("features", (7,)), ("channels", (3, 4, 5))])
+def test_mean_squares_below_the_square_of_the_mean_are_refused(mode: Mode, shape: tuple[int, ...]) -> None:
+    records = some(50, *shape)
+    total, count = statistics_vector(records, mode), 50 * math.prod(shape[1:])
+    features = shape[0]
+    least = np.square(total[1 : 1 + features]) / count
+    for feature in range(features):
+        for squares, refused in (
+            (0.99 * least, True),
+            (-least, True),
+            (least, False),
+            (total[1 + features :], False),
+        ):
+            changed = total.copy()
+            changed[1 + features + feature] = squares[feature]
+            if refused:
+                with pytest.raises(StatisticsError, match=f"number {feature + 1} of {features} features"):
+                    scaling(changed, mode, shape)
+            else:
+                assert scaling(changed, mode, shape) is not None
+
+
+@given(
+    hospitals=st.sampled_from([2, 30, 1000]),
+    size=st.floats(1e-6, 1e5),
+    spread=st.sampled_from([0.0, 1e-9, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_what_the_ring_rounds_is_never_refused(hospitals: int, size: float, spread: float, seed: int) -> None:
+    """A record a hospital is the worst: their sums are as small as they can be beside what encoding does to them."""
+    random = np.random.default_rng(seed)
+    values = (size * (1 + spread * random.normal(size=(hospitals, 3)))).astype(np.float32)
+    records = [Records(row[None], np.zeros(1, dtype=np.int64)) for row in values]
+    encoding = Encoding.for_bound(64, STATISTICS_BOUND, 8 * hospitals)
+    vectors = [encoding.encode(statistics_vector(one, "features")) for one in records]
+    total = encoding.decode_sum(signed(np.sum(vectors, axis=0, dtype=np.uint64)))
+    assert scaling(total, "features", (3,)) is not None

@@ -30,6 +30,7 @@ from securefl.roles.messages import (
     Verification,
     read_message,
 )
+from securefl.roles.refusals import told
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
 from securefl.study import Study
@@ -105,15 +106,19 @@ def approve(places, terms):
     SignedPermit.of(permit, STEWARD).save(places.permit)
 
 
-def test_without_a_permit_nothing_of_the_study_runs(places, terms, announcement):
+def test_without_a_permit_nothing_of_the_study_runs(places, terms, announcement, caplog):
     ran = places.study / "ran"
     declined = answer(places, announcement)
     assert isinstance(declined, Declined)
     assert (declined.context, declined.reason) == (announcement.context.digest(), "not-approved")
-    assert "has not approved" in declined.explanation
+    assert declined.explanation == told("not-approved")
+    assert "has not approved" in caplog.text  # to its own log alone
+    caplog.clear()
     refused = answer(places, Challenge(outcome=b"", coins=[]))
     assert isinstance(refused, Refusal)
     assert (refused.reason, refused.about) == ("not-approved", "challenge")
+    assert refused.explanation == told("not-approved")
+    assert "has not approved" in caplog.text
     assert not ran.exists()
 
     # The control: with a permit the same announcement gets as far as the model, for which the study's code ran.

@@ -154,5 +154,25 @@ def test_limits_follow_the_settings(finished: RunFolder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "everyone", "expected"),
+    [
+        ("as it is", False, (True, True)),
+        ("as it is", True, (False, True)),
+        ("private", False, (False, False)),
+    ],
+)
+def test_what_changing_hospitals_and_false_statistics_do_is_said_where_it_holds(
+    finished: RunFolder, change: str, everyone: bool, expected: tuple[bool, bool]
+) -> None:
+    evidence = evidence_of(finished, change)
+    assert evidence.terms is not None
+    assert evidence.terms.minimum < len(evidence.terms.hospitals)
+    if everyone:
+        evidence = _with(evidence, replace(evidence.terms, minimum=len(evidence.terms.hospitals)))
+    text = " ".join(s.says for s in not_guaranteed(evidence, verify(finished.path)))
+    assert ("the difference of the two sums is nearly" in text, "in round 0 is believed" in text) == expected
+
+
 def _with(evidence: Evidence, terms: Terms) -> Evidence:
     return replace(evidence, terms=terms)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from protocols.signing import SigningKey
+from securefl.audit.stage import staged
+from securefl.audit.stage_cast import VICTIM, Private, spending_of
 from securefl.consent import Consent
 from securefl.permit import Permit, Revocation, SignedPermit, SignedRevocation
 from securefl.roles.hospital import HospitalMachine
 from securefl.roles.messages import Accepted, Announcement, Declined, SignedContribution, read_message
+from securefl.roles.pledges import PLEDGE
+from securefl.roles.refusals import told
 
 HOSPITAL = "va"
 STEWARD = SigningKey.generate()
@@ -55,7 +59,7 @@ def test_with_a_permit_the_study_runs_as_without_a_steward(stage, theatre):
     assert stage.model.tobytes() == theatre.expected(stage.cast, [everyone, everyone]).tobytes()
 
 
-def test_a_revocation_in_the_middle_takes_the_hospital_out_and_the_receipts_say_why(stage, theatre):
+def test_a_revocation_in_the_middle_takes_the_hospital_out_and_the_receipts_say_why(stage, theatre, caplog):
     stage.run(until=lambda: len(stage.done) == 2)  # statistics and round 1
     stage.revoke()
     stage.run()
@@ -63,12 +67,40 @@ def test_a_revocation_in_the_middle_takes_the_hospital_out_and_the_receipts_say_
     assert HOSPITAL in outcome_1.frozen.contributions
     # Signed by every party, in the chain that anyone verifies.
     assert dict(outcome_2.frozen.absent) == {HOSPITAL: "not-approved"}
-    code, sentence = absences(stage)[2][HOSPITAL]
-    assert code == "not-approved"
-    assert sentence.endswith("the patients objected.")
+    # The coordinator has one fixed sentence; the steward's own words stand in the hospital's log.
+    assert absences(stage)[2][HOSPITAL] == ("not-approved", told("not-approved"))
+    assert "the patients objected" in caplog.text
     everyone = set(stage.cast.terms.hospitals)
     expected = theatre.expected(stage.cast, [everyone, everyone - {HOSPITAL}])
     assert stage.model.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_a_revocation_while_it_trains_stops_the_contribution(stage, theatre, revoked):
+    trainer = stage.trainers[HOSPITAL]
+    train = trainer.update
+
+    def update(model, round_):
+        if revoked and round_ == 2:
+            stage.revoke()
+        return train(model, round_)
+
+    trainer.update = update
+    stage.run(until=lambda: len(stage.done) == 2)
+    announcement = stage.capture(Announcement, 2)[HOSPITAL]
+    stage.run(until=lambda: not stage.moves())
+    before, calls = dict(stage.store(HOSPITAL)), trainer.calls
+    answer = stage.ask(HOSPITAL, announcement)
+    assert trainer.calls == calls + 1  # it was asked for, and computed
+    if not revoked:
+        assert isinstance(answer, SignedContribution)
+        assert f"{PLEDGE}2" in stage.store(HOSPITAL)
+        return
+    assert answer == Declined(
+        context=announcement.context.digest(), hospital=HOSPITAL, reason="not-approved",
+        explanation=told("not-approved"),
+    )  # fmt: skip
+    assert dict(stage.store(HOSPITAL)) == before  # nothing is pledged, nothing kept to be sent again
 
 
 def test_what_was_answered_before_is_not_sent_again(stage):
@@ -100,3 +132,37 @@ def test_another_studys_announcement_is_refused_as_before(stage):
     context = announcement.context.model_copy(update={"study": bytes(32)})
     answer = stage.ask(HOSPITAL, announcement.model_copy(update={"context": context}))
     assert answer.reason == "other-study"
+
+
+class Withdrawn:
+    """A steward's consent that is gone once ``revoked`` is set."""
+
+    revoked = False
+
+    def refusal(self):
+        return "The steward revoked the permit." if self.revoked else None
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_a_private_attempt_is_charged_although_its_contribution_is_stopped(revoked):
+    with staged(private=Private()) as stage:
+        consent, keys, trainer = Withdrawn(), stage.people.keys[VICTIM], stage.trainers[VICTIM]
+        spending = spending_of(stage.study, stage.terms, stage.ledger(VICTIM), None)
+        machine = HospitalMachine(
+            VICTIM, stage.terms, keys.signing, keys.sealing, trainer, stage.study.settings.server,
+            trainer.layout.trainable_size, stage.store(VICTIM), spending, consent,
+        )  # fmt: skip
+        stage.seat(VICTIM, machine)
+        train = trainer.update
+
+        def update(model, round_):
+            consent.revoked = revoked
+            return train(model, round_)
+
+        trainer.update = update
+        stage.play()
+        kinds = [type(message) for sender, _, message in stage.wire if sender == VICTIM]
+        assert kinds.count(Declined) == revoked
+        assert kinds.count(SignedContribution) == 2 - revoked  # the roll call, and the round
+        assert len(stage.ledger(VICTIM)) == 1
+        assert (VICTIM in stage.outcomes()[1].outcome.included) is not revoked

@@ -60,6 +60,7 @@ def test_the_smallest_study_and_its_defaults():
         ("committee__deadline_seconds", 0.001, 3600.0, 0.0, 3601.0),
         ("data__test_fraction", 0.001, 0.999, 0.0, 1.0),
         ("data__minimum_records", 1, 10**9, 0, 10**9 + 1),
+        ("data__maximum_records", 1, 10**9, 0, 10**9 + 1),
         ("model__dropout", 0.0, 0.99, -0.1, 1.0),
         ("training__rounds", 1, 10**6, 0, 10**6 + 1),
         ("training__local_epochs", 1, 1000, 0, 1001),
@@ -99,6 +100,10 @@ def test_a_ring_has_16_32_or_64_bits(width):
         ({"data__module": "data.py:build"}, "module goes with source"),
         ({"data__source": "module"}, "module goes with source"),
         ({"data__source": "npz"}, "needs root"),
+        (
+            {"data__minimum_records": 8, "data__maximum_records": 7},
+            "maximum_records must be at least minimum",
+        ),
         ({"data__source": "mnist"}, "needs root"),
         ({"model__module": "model.py:build"}, "module goes with kind"),
         ({"model__kind": "module"}, "module goes with kind"),

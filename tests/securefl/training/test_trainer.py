@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securefl.data import HospitalData, Records
+from securefl.errors import StatisticsError
 from securefl.study.schema import StudySettings
 from securefl.training.trainer import Trainer, clipped
 
@@ -127,3 +128,12 @@ def test_the_bound_is_of_the_weighted_update():
     alone = trainer(norm_bound=1.01 * length)
     alone.use_statistics(alone.statistics())
     assert np.linalg.norm(alone.update(start, 1)) == pytest.approx(1.01 * length, rel=FAR)
+
+
+def test_statistics_that_no_records_have_are_not_taken_however_often_they_come():
+    made = trainer()
+    before = made.update(made.initial_model(), 1)
+    for _ in range(2):
+        with pytest.raises(StatisticsError, match="at least one record"):
+            made.use_statistics(np.zeros(1))
+    assert np.array_equal(made.update(made.initial_model(), 1), before)

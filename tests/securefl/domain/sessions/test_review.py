@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from securefl import consortium as members
 from securefl.domain.errors import ProposalError
+from securefl.domain.review import review
 from securefl.domain.show import table
 from securefl.plain_text import plain
+from securefl.study import Study
 
 
 def test_a_review_has_every_byte_and_runs_none(stage):
@@ -22,6 +27,17 @@ def test_a_review_has_every_byte_and_runs_none(stage):
     assert "It has no [privacy]" in text
     assert stage.me.fingerprint in text
     assert "No sum over fewer than 2 hospitals is opened" in text
+
+
+@pytest.mark.parametrize(("minimum", "warned"), [(2, True), (3, False)])
+def test_a_study_whose_sums_may_lack_a_hospital_is_warned_of(stage, minimum, warned):
+    north, sent = stage.owners["north"], stage.propose()
+    members.create(stage.root / "three", ["north", "south", "west"], ["uni", "registry"])
+    shutil.copy(stage.root / "three" / "consortium.toml", stage.study)
+    stage.edit("minimum_hospitals = 2", f"minimum_hospitals = {minimum}")
+    request = north.request(sent.name)
+    shown = review(request.proposal, request.site, Study.load(stage.study), north.dataset("heart"), None, "")
+    assert any("A sum may be over 2 of 3 hospitals" in warning for warning in shown.warnings) is warned
 
 
 def test_what_a_file_holds_cannot_pass_for_a_heading(stage):
