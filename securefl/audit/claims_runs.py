@@ -141,6 +141,6 @@ RUNS = (
         ),
         limits="A round that had to be repeated costs its time. A disk that loses what it was told to keep is not "
         "withstood; see one-sum-a-round.",
-        mutants=("written-in-place",),
+        mutants=("written-in-place", "sent-before-kept"),
     ),
 )

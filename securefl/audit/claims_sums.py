@@ -199,6 +199,32 @@ SUMS = (
         mutants=("parties-lie", "challenge-known-early", "coins-without-commitments"),
     ),
     Claim(
+        id="answers-tell-only-their-sum",
+        statement="Of the honest hospitals' answers in the check of a sum nobody learns more than their sum, which the "
+        "opened sum tells already.",
+        adversary="all parties, the coordinator, the network and every included hospital but two",
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="malicious",
+        where=(
+            "protocols.integrity.PairMasks.mask",
+            "protocols.integrity.answer",
+            "securefl.roles.pledges.Pledges.challenged",
+        ),
+        how=("construction", "property test", "statistical test", "attack"),
+        error="Masked answers are uniform; false alarm at most once in 10^9.",
+        shown=(
+            "tests/protocols/test_integrity.py::test_the_answers_of_honest_hospitals_are_uniform_but_for_their_sum",
+            "tests/protocols/test_integrity.py::test_control_with_fewer_keys_the_answers_tell_more",
+            "tests/protocols/test_integrity.py::test_one_other_honest_hospital_hides_an_answer",
+            "tests/protocols/test_integrity.py::test_a_mask_that_is_used_twice_tells_an_equation",
+            "tests/securefl/roles/test_pledges.py::test_a_challenge_is_answered_once_whenever_the_hospital_is_killed",
+        ),
+        limits="Every two included hospitals mask with what their pinned sealing keys agree on. If all but one work "
+        "together, they know its mask, and by the sum its update as well. Who seizes a hospital's sealing key, or "
+        "breaks X25519 later, learns one linear equation of that update a round, which confirms a guess of it.",
+        mutants=("answers-without-masks",),
+    ),
+    Claim(
         id="receipts-verify-offline",
         statement="Whoever has the receipts and the pinned keys sees offline that a study's history is complete to its "
         "closing record, in order, and signed by every party: nothing was changed, dropped, added or reordered.",
