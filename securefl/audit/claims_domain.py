@@ -249,9 +249,10 @@ DOMAIN = (
     ),
     Claim(
         id="node-is-confined",
-        statement="A study's node sees its copy of the study, its records, its permit and the hospital's "
-        "consortium keys, with an environment and limits of its own and one network address, and no "
-        "other file, process or variable.",
+        statement="A study's node sees its copy of the study, its records, its permit, its own memory and "
+        "settings, the hospital's consortium keys, in a private study its privacy ledger, and the "
+        "installed files of the system, Python and securefl, with an environment and limits of its own "
+        "and one network address, and no other file, process or variable.",
         adversary="the code of a study that was approved",
         colluding=("researcher",),
         behaviour="malicious",
@@ -267,13 +268,17 @@ DOMAIN = (
             "tests/securefl/domain/test_sandbox.py::test_it_sees_and_reaches_what_it_was_given_and_nothing_else",
             "tests/securefl/domain/test_sandbox.py::test_limits_hold",
             "tests/securefl/domain/test_sandbox.py::test_nothing_outlives_it_not_even_a_daemon",
+            "tests/securefl/domain/test_child.py"
+            "::test_it_runs_without_a_superlink_until_it_is_stopped_or_its_permit_ends",
             "tests/guarantees/domain/test_stock_syft.py"
             "::test_a_job_reads_the_owners_environment_and_files_and_writes_them",
         ),
-        limits="Where the system makes no user namespaces only environment and limits hold, and the log says "
-        "`NOT fully confined`; an audit there says that it cannot show this claim. The kernel is trusted; "
-        "there is no seccomp filter. The code can use "
-        "the hospital's consortium keys while it runs, and can hide records in its update.",
+        limits="The installed files are `/usr`, `/bin`, `/sbin`, `/lib`, a few of `/etc` (`passwd`, `group` and "
+        "`hosts` among them) and the folders of Python and securefl: the node can read what else was put "
+        "there, and cannot write there. Where the system makes no user namespaces only environment and "
+        "limits hold, and the log says `NOT fully confined`; an audit there says that it cannot show this "
+        "claim. The kernel is trusted; there is no seccomp filter. The code can use the hospital's "
+        "consortium keys while it runs, and can hide records in its update.",
         mutants=("runner-as-the-owner",),
     ),
     Claim(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from securefl.audit.registry import Claim
 
-_ALL_BUT_ONE = "any P - 1 of the P parties together, with the coordinator, the network and other hospitals"
+_ALL_BUT_ONE = (
+    "all parties of a round's committee but one, with the coordinator, the network and other hospitals"
+)
 _COORDINATOR = "the coordinator and the network, which write, drop, delay and replay messages as they like"
 
 SECRECY = (
     Claim(
         id="parties-see-nothing",
-        statement="Of the honest hospitals' updates, any P - 1 parties together learn the opened sum and nothing else.",
+        statement="Of the honest hospitals' updates, all parties of a round's committee but one together learn the "
+        "opened sum, where norms are checked one verdict each, and nothing else.",
         adversary=f"{_ALL_BUT_ONE}; they follow the program",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
@@ -23,16 +26,17 @@ SECRECY = (
             "tests/guarantees/test_view_simulation.py::test_control_a_faulty_expansion_is_caught",
             "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
         ),
-        limits="All P parties together read every update. Sums and models tell something of the records themselves: "
-        "without `[privacy]` nothing hides one patient. What colluding hospitals know, they can subtract. It rests on "
-        "AES-256.",
+        limits="The whole committee together reads every update. A study may allow a committee of fewer than all "
+        "parties, and always of more than its collusion bound. Sums and models tell something of the records "
+        "themselves: without `[privacy]` nothing hides one patient. What colluding hospitals know, they can subtract. "
+        "It rests on AES-256.",
         mutants=("short-seed", "one-scalar-mask"),
     ),
     Claim(
         id="view-is-simulated",
-        statement="What P - 1 parties see of a run can be made from the sums over the honest hospitals alone: a "
-        "trained distinguisher guesses no better than a coin, on real or simulated views and on two inputs of the same "
-        "sums.",
+        statement="What all parties of a committee but one see of a run can be made from the sums over the honest "
+        "hospitals alone: a trained distinguisher guesses no better than a coin, on real or simulated views and on two "
+        "inputs of the same sums.",
         adversary=f"{_ALL_BUT_ONE}; they follow the program, and may choose every update",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
@@ -143,7 +147,7 @@ SECRECY = (
     Claim(
         id="openings-are-masked",
         statement="What a party sends to open the sum is uniform but for the sum, whoever the other colluders are.",
-        adversary="up to P - 1 parties together; they follow the program",
+        adversary="up to P - 1 of a committee's P parties together; they follow the program",
         colluding=("party",),
         behaviour="semi-honest",
         where=("protocols.zero_sharing.zero_share", "protocols.committee.Committee.prepare"),

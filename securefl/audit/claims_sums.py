@@ -91,8 +91,8 @@ SUMS = (
     ),
     Claim(
         id="exact-sum",
-        statement="The opened sum is that of the encoded integers, bit for bit; what does not fit is refused by the "
-        "hospital that made it.",
+        statement="The opened sum is that of the encoded integers, in a private study with the parties' integer noise, "
+        "bit for bit; what does not fit is refused by the hospital that made it.",
         adversary="none: accidents of arithmetic",
         colluding=(),
         behaviour="none",
@@ -108,7 +108,8 @@ SUMS = (
             "tests/guarantees/test_exact_sum.py::test_control_more_hospitals_than_agreed_give_another_sum",
             "tests/protocols/test_ring.py::test_a_number_becomes_its_nearest_integer_or_is_refused",
         ),
-        limits="Encoding rounds each coordinate to the grid, 2^-f; the error of the sum is at most K half steps.",
+        limits="Encoding rounds each coordinate to the grid, 2^-f; the error of the sum is at most K half steps. Noise "
+        "takes a coordinate out of the ring with a probability below 2^-100.",
         mutants=("no-room-for-the-sum",),
     ),
     Claim(
@@ -124,6 +125,7 @@ SUMS = (
             "tests/securefl/roles/test_whole_study.py::test_any_order_of_the_mail_gives_the_same_bytes",
             "tests/securefl/roles/test_whole_study.py::test_every_role_computes_the_same_replica",
             "tests/processes/test_local_engine.py::test_killed_stopped_and_resumed_a_study_ends_with_the_same_model",
+            "tests/securefl/training/test_determinism.py::test_a_settled_process_computes_on_one_thread",
         ),
         limits="For the same hospitals in each sum, one lock file and one class of processor: training on another "
         "gives other updates. The study's code, if it brings some, has to repeat as well.",
@@ -173,8 +175,8 @@ SUMS = (
     ),
     Claim(
         id="wrong-sums-are-noticed",
-        statement="A sum other than that of the included hospitals' updates passes the hospitals' check with a "
-        "probability of at most 2^-60.",
+        statement="Without `[privacy]`, a sum other than that of the included hospitals' updates passes the hospitals' "
+        "check with a probability of at most 2^-60.",
         adversary="all parties together, with the coordinator, the network and every hospital that is not included",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="malicious",
@@ -195,7 +197,8 @@ SUMS = (
         limits="An included hospital that lies together with the parties makes any sum pass, and one has to have told "
         "nobody its coin before it had the outcome. A hospital that does not answer leaves the sum unverified, and the "
         "closing record says so. A lie is noticed after the outcome, not before, and not whose it was. Answers are "
-        "masked with X25519 alone. Insecure runs check nothing.",
+        "masked with X25519 alone. Nobody checks a sum of a private study, whose noise only the parties know, or of an "
+        "insecure run.",
         mutants=("parties-lie", "challenge-known-early", "coins-without-commitments"),
     ),
     Claim(
