@@ -183,6 +183,10 @@ SECRECY = (
         ),
         limits="The operating system's source and the `cryptography` library are believed.",
         mutants=("masks-from-torch",),
+        tested={
+            "protocols.crypten_repairs.guarded_randomness": "test_every_draw_of_crypten_is_refused_while_guarded"
+            "_and_works_again_afterwards",
+        },
     ),
     Claim(
         id="coordinator-sees-envelopes",

@@ -130,6 +130,9 @@ SUMS = (
         limits="For the same hospitals in each sum, one lock file and one class of processor: training on another "
         "gives other updates. The study's code, if it brings some, has to repeat as well.",
         mutants=("floats-in-any-order",),
+        tested={
+            "securefl.training.determinism.settle": "test_a_settled_process_computes_on_one_thread",
+        },
     ),
     Claim(
         id="norms-are-bounded",
@@ -245,5 +248,8 @@ SUMS = (
         limits="It proves what was agreed, not that parties did not collude. Before the closing record a missing tail "
         "cannot be told from a study that goes on. All parties together could write another history.",
         mutants=("receipts-without-a-chain", "history-without-an-end", "one-signature-is-enough"),
+        tested={
+            "securefl.audit.verify.verify": "test_one_changed_byte_fails_and_is_named",
+        },
     ),
 )
