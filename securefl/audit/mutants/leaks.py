@@ -23,9 +23,10 @@ import numpy as np
 from protocols.contribution import contribute
 from protocols.envelope import SealingKey
 from protocols.errors import EncodingError
-from protocols.ring import Encoding
+from protocols.ring import Encoding, signed
 from securefl import consortium
 from securefl.audit.canaries import Searched, search
+from securefl.audit.images import images
 from securefl.audit.mutants.bindings import CONTEXT, HOSPITAL, PARTIES, SIZE, WIDTH
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
@@ -184,7 +185,14 @@ def _lasting(stage: Stage) -> Mapping[str, bytes]:
     for name, member in stage.people.keys.items():
         keys[f"{name}'s signing key"] = member.signing.private_bytes()
         keys[f"{name}'s sealing key"] = member.sealing.private_bytes()
-    return keys | {f"{name}'s update": stage.update(name).tobytes() for name in HOSPITALS}
+    for name in HOSPITALS:
+        update = stage.update(name)
+        keys[f"{name}'s update"] = update.tobytes()
+        keys |= images(f"{name}'s update in units", signed(update))
+        keys |= images(f"{name}'s update", stage.terms.update.decode_sum(signed(update)))
+        trainer = stage.trainers[name]
+        keys |= images(f"{name}'s update as trained", trainer.update(trainer.initial_model(), 1))
+    return keys
 
 
 def _log_breaks() -> Finding:

@@ -170,6 +170,17 @@ def round_keys_on_disk(patch):
     patch(PartyMachine, "_key_request", keeps)
 
 
+def updates_in_the_log(patch):
+    values_of = HospitalMachine._values
+
+    def told(machine, round_):
+        values = values_of(machine, round_)
+        securefl.roles.hospital.log.debug("round %d: %s", round_, values.tolist())
+        return values
+
+    patch(HospitalMachine, "_values", told)
+
+
 def opening_before_writing(patch):
     handle = PartyMachine.handle
     patch(
@@ -563,7 +574,7 @@ REMOVED = {
     "envelope-without-context": [nothing_bound],
     "compressed-updates": [compressed_shares],
     "dump-with-variables": [errors_that_show_their_content, reports_with_variables],
-    "log-of-everything": [round_keys_on_disk],
+    "log-of-everything": [round_keys_on_disk, updates_in_the_log],
     "keys-for-everybody": [files_of_the_usual_mode],
     "written-in-place": [writes_in_place],
     "sent-before-kept": [sends_before_keeping, answers_not_kept],
