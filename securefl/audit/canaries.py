@@ -1,8 +1,9 @@
 """Searches files for secrets, byte by byte, in every form in which a program could have written them.
 
-A canary is a secret that is known to the searcher. It is looked for as it stands, as hexadecimal digits, in base64 at
-each of its three phases, as Python shows bytes, and as JSON and UTF-16 write text; files that are compressed (gzip,
-zip, and so .npz) are unpacked as well. The bytes of a secret under another cipher or checksum are not found.
+A canary is a secret that is known to the searcher. It is looked for as it stands, as hexadecimal digits and in base64
+at each of its three phases, both also broken into lines, as Python shows bytes, and as JSON and UTF-16 write text;
+files that are compressed (gzip, zip, and so .npz) are unpacked as well. The bytes of a secret under another cipher or
+checksum are not found, nor numbers that were written as other bytes (``images`` has these).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ SHORTEST = 8
 """Bytes: what is shorter is found by chance."""
 LARGEST_UNPACKED = 1 << 28
 """Bytes that one compressed file is unpacked to at most; the rest of it is not searched."""
+LARGEST_JOINED = 1 << 26
+"""Bytes of a file that are searched for what was broken into lines."""
+_IN_LINES = ("hexadecimal", "base64")
 PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 
@@ -122,9 +126,12 @@ def search(
         files += 1
         for how, content in _contents(path):
             size += len(content)
+            joined = _joined(content)
             for name, form, secret in wanted:
                 if content.find(secret) >= 0:
                     found[Found(name, file, f"{how}{form}")] = None
+                elif form.startswith(_IN_LINES) and joined.find(secret) >= 0:
+                    found[Found(name, file, f"{how}{form}, in lines")] = None
             if pem and PEM.search(content):
                 found[Found("a private key", file, f"{how}PEM")] = None
     return Searched(tuple(found), files, size, tuple(links))
@@ -138,6 +145,11 @@ def _below(folder: Path) -> Iterator[Path]:
 
     for place, folders, files in os.walk(folder, onerror=stop):
         yield from (Path(place) / name for name in (*folders, *files))
+
+
+def _joined(content: bytes | mmap.mmap) -> bytes:
+    """The beginning of a text without its white space, also such as stands in a string of JSON."""
+    return content[:LARGEST_JOINED].translate(None, b" \t\r\n").replace(b"\\n", b"")
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:

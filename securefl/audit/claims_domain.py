@@ -35,6 +35,12 @@ DOMAIN = (
         "hospital's own: the digest has securefl's version, and not theirs. Who can write the "
         "steward's home and has the keys in it can approve anything.",
         mutants=("approval-by-name", "digest-at-approval-only"),
+        tested={
+            "securefl.domain.proposal.check_study": "test_a_change_after_the_review_is_not_approved_and_after_the"
+            "_approval_does_not_run",
+            "securefl.domain.request.Request.approve": "test_a_change_after_the_review_is_not_approved_and_after"
+            "_the_approval_does_not_run",
+        },
     ),
     Claim(
         id="consent-at-every-contribution",
@@ -66,6 +72,10 @@ DOMAIN = (
         "the hospital's own clock. Runs are counted when they start, by the hospital's service, not "
         "at each contribution.",
         mutants=("permit-once", "runs-counted-at-the-end"),
+        tested={
+            "securefl.domain.owner_session.Owner.revoke": "test_a_revoked_approval_starts_nothing_and_its"
+            "_researcher_is_nobody",
+        },
     ),
     Claim(
         id="sender-is-who-signed",
@@ -178,6 +188,9 @@ DOMAIN = (
         "kept and logged, the rest are refused without a line, and of 100,000 files in one folder no "
         "more are looked at.",
         mutants=("first-bad-letter-ends-the-look",),
+        tested={
+            "securefl.domain.syft_rules.read_job": "test_no_malformed_message_stops_anything",
+        },
     ),
     Claim(
         id="launch-needs-every-hospital",
@@ -225,6 +238,9 @@ DOMAIN = (
         "release is for who is none of them. A study's own code builds the model where it is checked. "
         "What a released model tells of records is a matter of `[privacy]`.",
         mutants=("released-as-it-came",),
+        tested={
+            "securefl.domain.release.Release.approve": "test_a_bogus_run_does_not_keep_the_true_one_away",
+        },
     ),
     Claim(
         id="log-is-chained",
@@ -250,9 +266,10 @@ DOMAIN = (
     ),
     Claim(
         id="node-is-confined",
-        statement="A study's node sees its copy of the study, its records, its permit and the hospital's "
-        "consortium keys, with an environment and limits of its own and one network address, and no "
-        "other file, process or variable.",
+        statement="A study's node sees its copy of the study, its records, its permit, its own memory and "
+        "settings, the hospital's consortium keys, in a private study its privacy ledger, and the "
+        "installed files of the system, Python and securefl, with an environment and limits of its own "
+        "and one network address, and no other file, process or variable.",
         adversary="the code of a study that was approved",
         colluding=("researcher",),
         behaviour="malicious",
@@ -268,14 +285,22 @@ DOMAIN = (
             "tests/securefl/domain/test_sandbox.py::test_it_sees_and_reaches_what_it_was_given_and_nothing_else",
             "tests/securefl/domain/test_sandbox.py::test_limits_hold",
             "tests/securefl/domain/test_sandbox.py::test_nothing_outlives_it_not_even_a_daemon",
+            "tests/securefl/domain/test_child.py"
+            "::test_it_runs_without_a_superlink_until_it_is_stopped_or_its_permit_ends",
             "tests/guarantees/domain/test_stock_syft.py"
             "::test_a_job_reads_the_owners_environment_and_files_and_writes_them",
         ),
-        limits="Where the system makes no user namespaces only environment and limits hold, and the log says "
-        "`NOT fully confined`; an audit there says that it cannot show this claim. The kernel is trusted; "
-        "there is no seccomp filter. The code can use "
-        "the hospital's consortium keys while it runs, and can hide records in its update.",
+        limits="The installed files are `/usr`, `/bin`, `/sbin`, `/lib`, a few of `/etc` (`passwd`, `group` and "
+        "`hosts` among them) and the folders of Python and securefl: the node can read what else was put "
+        "there, and cannot write there. Where the system makes no user namespaces only environment and "
+        "limits hold, and the log says `NOT fully confined`; an audit there says that it cannot show this "
+        "claim. The kernel is trusted; there is no seccomp filter. The code can use the hospital's "
+        "consortium keys while it runs, and can hide records in its update.",
         mutants=("runner-as-the-owner",),
+        tested={
+            "securefl.domain.child.start": "test_it_runs_without_a_superlink_until_it_is_stopped_or_its_permit_ends",
+            "securefl.domain.namespaces.shut": "test_it_sees_and_reaches_what_it_was_given_and_nothing_else",
+        },
     ),
     Claim(
         id="members-run-one-app",

@@ -9,8 +9,8 @@ _ONLOOKER = "whoever sees every opened sum, knows all other records, and works w
 PRIVACY = (
     Claim(
         id="noise-in-every-sum",
-        statement="Every sum that is opened in a private study has each party's discrete Gaussian noise in it, enough "
-        "for the target without the colluding parties' part; none is opened without.",
+        statement="Every sum of updates that is opened in a private study has each party's discrete Gaussian noise in "
+        "it, enough for the target without the colluding parties' part; none is opened without.",
         adversary=_ONLOOKER,
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
@@ -23,10 +23,12 @@ PRIVACY = (
         shown=(
             "tests/securefl/test_private_runs.py::test_every_sum_has_every_partys_noise",
             "tests/securefl/test_private_runs.py::test_nothing_of_a_sum_without_noise_is_kept",
+            "tests/securefl/test_private_runs.py::test_the_first_round_is_a_roll_call",
             "tests/protocols/test_discrete_gaussian.py::test_law_is_exact",
         ),
-        limits="Parties add their noise by themselves: one that does not counts as a colluding one, and nobody "
-        "notices. Hospitals cannot check a sum that has noise in it.",
+        limits="Round 0 opens a roll call without noise: how many hospitals there are, each counting one whatever its "
+        "records are. Parties add their noise by themselves: one that does not counts as a colluding one, and nobody "
+        "notices. Hospitals check no sum of a private study.",
         mutants=("noise-forgotten",),
     ),
     Claim(

@@ -134,7 +134,8 @@ RUNS = (
     ),
     Claim(
         id="crashes-cost-nothing",
-        statement="Any process may be killed at any moment: the study ends with the model of an undisturbed run.",
+        statement="Any process may be killed at any moment: without `[privacy]`, if it is started again before the "
+        "deadline, the study ends with the model of an undisturbed run.",
         adversary="crashes and power failures",
         colluding=(),
         behaviour="none",
@@ -145,8 +146,10 @@ RUNS = (
             "tests/securefl/roles/test_crashes.py::test_a_role_killed_at_any_step",
             "tests/processes/test_local_engine.py::test_kill_9_at_any_moment",
         ),
-        limits="A round that had to be repeated costs its time. A disk that loses what it was told to keep is not "
-        "withstood; see one-sum-a-round.",
-        mutants=("written-in-place",),
+        limits="A round that had to be repeated costs its time. A hospital that is still down at the deadline is left "
+        "out of that sum; a party that stays down ends the run or leaves the committee. After several crashes a sum "
+        "may stay unverified. In a private study every run draws other patients and noise, and a crash can cost the "
+        "epsilon of an attempt. A disk that loses what it was told to keep is not withstood; see one-sum-a-round.",
+        mutants=("written-in-place", "sent-before-kept"),
     ),
 )

@@ -83,6 +83,9 @@ SECAGG = (
         limits="Without pinned keys what was answered is remembered in Flower's context alone: a SuperNode "
         "that was set back may answer again.",
         mutants=("pairwise-both-shares",),
+        tested={
+            "securefl.secagg.claims.claim": "test_a_step_that_two_processes_answer_at_once_is_answered_once",
+        },
     ),
     Claim(
         id="pairwise-pinned",
@@ -109,6 +112,9 @@ SECAGG = (
         limits="By default no keys are pinned, and the server is believed about them: one that hands out its "
         "own reads everything. With pinned keys it still says who takes part.",
         mutants=("pairwise-keys-from-the-server",),
+        tested={
+            "protocols.pairwise.client.Client._check_agreements": "test_two_lists_cannot_both_be_agreed_on",
+        },
     ),
     Claim(
         id="secagg-fails-closed",
@@ -133,5 +139,8 @@ SECAGG = (
         limits="`query` messages pass through, and so does what the app itself prints or sends by another "
         "way. A SuperNode of Flower runs whatever app its SuperLink sends, also one without the mod.",
         mutants=("secagg-without-mod",),
+        tested={
+            "securefl.secagg.strategy.SecureAggregation.__init__": "test_nobodys_values_pass_in_the_open",
+        },
     ),
 )

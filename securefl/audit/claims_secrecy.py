@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from securefl.audit.registry import Claim
 
-_ALL_BUT_ONE = "any P - 1 of the P parties together, with the coordinator, the network and other hospitals"
+_ALL_BUT_ONE = (
+    "all parties of a round's committee but one, with the coordinator, the network and other hospitals"
+)
 _COORDINATOR = "the coordinator and the network, which write, drop, delay and replay messages as they like"
 
 SECRECY = (
     Claim(
         id="parties-see-nothing",
-        statement="Of the honest hospitals' updates, any P - 1 parties together learn the opened sum and nothing else.",
+        statement="Of the honest hospitals' updates, all parties of a round's committee but one together learn the "
+        "opened sum, where norms are checked one verdict each, and nothing else.",
         adversary=f"{_ALL_BUT_ONE}; they follow the program",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
@@ -23,16 +26,17 @@ SECRECY = (
             "tests/guarantees/test_view_simulation.py::test_control_a_faulty_expansion_is_caught",
             "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
         ),
-        limits="All P parties together read every update. Sums and models tell something of the records themselves: "
-        "without `[privacy]` nothing hides one patient. What colluding hospitals know, they can subtract. It rests on "
-        "AES-256.",
+        limits="The whole committee together reads every update. A study may allow a committee of fewer than all "
+        "parties, and always of more than its collusion bound. Sums and models tell something of the records "
+        "themselves: without `[privacy]` nothing hides one patient. What colluding hospitals know, they can subtract. "
+        "It rests on AES-256.",
         mutants=("short-seed", "one-scalar-mask"),
     ),
     Claim(
         id="view-is-simulated",
-        statement="What P - 1 parties see of a run can be made from the sums over the honest hospitals alone: a "
-        "trained distinguisher guesses no better than a coin, on real or simulated views and on two inputs of the same "
-        "sums.",
+        statement="What all parties of a committee but one see of a run can be made from the sums over the honest "
+        "hospitals alone: a trained distinguisher guesses no better than a coin, on real or simulated views and on two "
+        "inputs of the same sums.",
         adversary=f"{_ALL_BUT_ONE}; they follow the program, and may choose every update",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
@@ -112,14 +116,17 @@ SECRECY = (
         shown=(
             "tests/guarantees/test_nothing_secret_is_left.py::test_no_secret_of_a_whole_run_is_in_any_byte_that_it_leaves",
             "tests/guarantees/test_nothing_secret_is_left.py::test_control_a_planted_secret_is_found_in_every_form",
+            "tests/securefl/audit/test_images.py::test_an_update_is_found_however_its_numbers_are_written",
+            "tests/securefl/audit/test_images.py::test_what_is_not_found_is_what_the_claim_leaves_out",
             "tests/processes/test_local_engine.py::test_no_private_key_and_no_seed_stands_anywhere_else",
             "tests/securefl/roles/test_secrecy.py::test_no_share_is_in_any_store_or_on_any_wire",
             "tests/securefl/test_durable.py::test_what_a_killed_process_has_left_unfinished_is_swept",
         ),
         limits="A core dump by the operating system holds everything, and so does swap: switch both off. A hospital "
         "keeps its own update until the sum was checked, and who is killed while writing leaves that until the next "
-        "start; a simulation keeps exhibits, and says so. Secrets are searched for in a dozen forms, not under another "
-        "cipher.",
+        "start; a simulation keeps exhibits, and says so. Secrets are searched for in a dozen forms, and updates as "
+        "floats and integers of either byte order and as text. Not found are numbers that were rounded, scaled, added "
+        "to a model or put into another order, and what is compressed but by gzip and zip, or under another cipher.",
         mutants=("dump-with-variables", "log-of-everything"),
     ),
     Claim(
@@ -146,7 +153,7 @@ SECRECY = (
     Claim(
         id="openings-are-masked",
         statement="What a party sends to open the sum is uniform but for the sum, whoever the other colluders are.",
-        adversary="up to P - 1 parties together; they follow the program",
+        adversary="up to P - 1 of a committee's P parties together; they follow the program",
         colluding=("party",),
         behaviour="semi-honest",
         where=("protocols.zero_sharing.zero_share", "protocols.committee.Committee.prepare"),
@@ -182,6 +189,10 @@ SECRECY = (
         ),
         limits="The operating system's source and the `cryptography` library are believed.",
         mutants=("masks-from-torch",),
+        tested={
+            "protocols.crypten_repairs.guarded_randomness": "test_every_draw_of_crypten_is_refused_while_guarded"
+            "_and_works_again_afterwards",
+        },
     ),
     Claim(
         id="coordinator-sees-envelopes",

@@ -98,8 +98,8 @@ SUMS = (
     ),
     Claim(
         id="exact-sum",
-        statement="The opened sum is that of the encoded integers, bit for bit; what does not fit is refused by the "
-        "hospital that made it.",
+        statement="The opened sum is that of the encoded integers, in a private study with the parties' integer noise, "
+        "bit for bit; what does not fit is refused by the hospital that made it.",
         adversary="none: accidents of arithmetic",
         colluding=(),
         behaviour="none",
@@ -115,7 +115,8 @@ SUMS = (
             "tests/guarantees/test_exact_sum.py::test_control_more_hospitals_than_agreed_give_another_sum",
             "tests/protocols/test_ring.py::test_a_number_becomes_its_nearest_integer_or_is_refused",
         ),
-        limits="Encoding rounds each coordinate to the grid, 2^-f; the error of the sum is at most K half steps.",
+        limits="Encoding rounds each coordinate to the grid, 2^-f; the error of the sum is at most K half steps. Noise "
+        "takes a coordinate out of the ring with a probability below 2^-100.",
         mutants=("no-room-for-the-sum",),
     ),
     Claim(
@@ -131,10 +132,14 @@ SUMS = (
             "tests/securefl/roles/test_whole_study.py::test_any_order_of_the_mail_gives_the_same_bytes",
             "tests/securefl/roles/test_whole_study.py::test_every_role_computes_the_same_replica",
             "tests/processes/test_local_engine.py::test_killed_stopped_and_resumed_a_study_ends_with_the_same_model",
+            "tests/securefl/training/test_determinism.py::test_a_settled_process_computes_on_one_thread",
         ),
         limits="For the same hospitals in each sum, one lock file and one class of processor: training on another "
         "gives other updates. The study's code, if it brings some, has to repeat as well.",
         mutants=("floats-in-any-order",),
+        tested={
+            "securefl.training.determinism.settle": "test_a_settled_process_computes_on_one_thread",
+        },
     ),
     Claim(
         id="norms-are-bounded",
@@ -180,8 +185,8 @@ SUMS = (
     ),
     Claim(
         id="wrong-sums-are-noticed",
-        statement="A sum other than that of the included hospitals' updates passes the hospitals' check with a "
-        "probability of at most 2^-60.",
+        statement="Without `[privacy]`, a sum other than that of the included hospitals' updates passes the hospitals' "
+        "check with a probability of at most 2^-60.",
         adversary="all parties together, with the coordinator, the network and every hospital that is not included",
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="malicious",
@@ -202,8 +207,35 @@ SUMS = (
         limits="An included hospital that lies together with the parties makes any sum pass, and one has to have told "
         "nobody its coin before it had the outcome. A hospital that does not answer leaves the sum unverified, and the "
         "closing record says so. A lie is noticed after the outcome, not before, and not whose it was. Answers are "
-        "masked with X25519 alone. Insecure runs check nothing.",
+        "masked with X25519 alone. Nobody checks a sum of a private study, whose noise only the parties know, or of an "
+        "insecure run.",
         mutants=("parties-lie", "challenge-known-early", "coins-without-commitments"),
+    ),
+    Claim(
+        id="answers-tell-only-their-sum",
+        statement="Of the honest hospitals' answers in the check of a sum nobody learns more than their sum, which the "
+        "opened sum tells already.",
+        adversary="all parties, the coordinator, the network and every included hospital but two",
+        colluding=("party", "coordinator", "network", "hospital"),
+        behaviour="malicious",
+        where=(
+            "protocols.integrity.PairMasks.mask",
+            "protocols.integrity.answer",
+            "securefl.roles.pledges.Pledges.challenged",
+        ),
+        how=("construction", "property test", "statistical test", "attack"),
+        error="Masked answers are uniform; false alarm at most once in 10^9.",
+        shown=(
+            "tests/protocols/test_integrity.py::test_the_answers_of_honest_hospitals_are_uniform_but_for_their_sum",
+            "tests/protocols/test_integrity.py::test_control_with_fewer_keys_the_answers_tell_more",
+            "tests/protocols/test_integrity.py::test_one_other_honest_hospital_hides_an_answer",
+            "tests/protocols/test_integrity.py::test_a_mask_that_is_used_twice_tells_an_equation",
+            "tests/securefl/roles/test_pledges.py::test_a_challenge_is_answered_once_whenever_the_hospital_is_killed",
+        ),
+        limits="Every two included hospitals mask with what their pinned sealing keys agree on. If all but one work "
+        "together, they know its mask, and by the sum its update as well. Who seizes a hospital's sealing key, or "
+        "breaks X25519 later, learns one linear equation of that update a round, which confirms a guess of it.",
+        mutants=("answers-without-masks",),
     ),
     Claim(
         id="receipts-verify-offline",
@@ -223,5 +255,8 @@ SUMS = (
         limits="It proves what was agreed, not that parties did not collude. Before the closing record a missing tail "
         "cannot be told from a study that goes on. All parties together could write another history.",
         mutants=("receipts-without-a-chain", "history-without-an-end", "one-signature-is-enough"),
+        tested={
+            "securefl.audit.verify.verify": "test_one_changed_byte_fails_and_is_named",
+        },
     ),
 )

@@ -84,10 +84,11 @@ class Claim:
         shown: the tests that show it, ``tests/file.py::test``.
         limits: what is not claimed.
         mutants: names of the mutants that stand against it.
+        tested: of ``where``, what no mutant's attack is seen to call, with the name of the test of ``shown`` that does.
 
     Raises:
         ValueError: no mutant, or nothing enforces or shows it; or roles and behaviour, or statistics and error level,
-            do not go together.
+            do not go together; or a function or test of ``tested`` is none of the claim's.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Claim:
     limits: str
     mutants: tuple[str, ...]
     error: str = ""
+    tested: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (self.where and self.shown and self.how):
@@ -113,6 +115,19 @@ class Claim:
             raise ValueError(
                 f"The claim {self.id} needs the error level of its statistical test, and of no other."
             )
+        names = [shown.partition("::")[2] for shown in self.shown]
+        if not (
+            set(self.tested) <= set(self.where) and all(names.count(t) == 1 for t in self.tested.values())
+        ):
+            raise ValueError(
+                f"The claim {self.id} says of what it does not name that it is tested, or by what."
+            )
+
+    def test_of(self, function: str) -> str | None:
+        """The test of ``shown`` to which a function is left that no attack is seen to call; None of any other."""
+        if function not in self.tested:
+            return None
+        return next(shown for shown in self.shown if shown.endswith(f"::{self.tested[function]}"))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from securefl.audit.stage_cast import (
     VICTIM,
     Members,
     Private,
+    Seat,
     spending_of,
     trainer_of,
     write_study,
@@ -94,7 +95,7 @@ class Stage:
         self._layout = self.trainers[VICTIM].layout
         self.sizes = {STATISTICS: self.trainers[VICTIM].statistics().size, UPDATE: self._layout.size}
         self.jobs = self._committee(norm_bound is not None)
-        self.seats = {name: self._answering(name, self.party(name)) for name in PARTIES}
+        self.seats: dict[str, Seat] = {name: self._answering(name, self.party(name)) for name in PARTIES}
         self.seats |= {name: self._answering(name, self.hospital(name)) for name in HOSPITALS}
         self.wire: list[tuple[str, str, Message]] = []
         self.done: list[RoundDone] = []
@@ -115,7 +116,11 @@ class Stage:
 
     def store(self, member: str) -> Store:
         """A member's memory."""
-        return Store(self.folder / "stores" / member)
+        return Store(self.folder_of(member))
+
+    def folder_of(self, member: str) -> Path:
+        """Where its memory lies."""
+        return self.folder / "stores" / member
 
     def ledger(self, member: str) -> Store:
         """A party's ledger, or a hospital's of a private study."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from securefl import consortium as members
 from securefl.consortium import Consortium, MemberKeys
@@ -58,6 +58,12 @@ patients = 490
 largest_hospital = 250
 colluding_parties = 1
 sampling_rate = {sampling_rate}"""
+
+
+class Seat(Protocol):
+    """Who answers for a member: the messages' bytes in, the answers' out."""
+
+    def answer(self, data: bytes) -> list[bytes]: ...
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,15 @@ def _in_full(claim: Claim, mutants: dict[str, Mutant], root: Path) -> Iterator[s
     yield ""
     yield f"- **Against**: {claim.adversary}. {_BEHAVIOUR[claim.behaviour]}{together}"
     yield f"- **Enforced in**: {', '.join(f'[{_short(w)}]({_file_of(w, root)})' for w in claim.where)}"
+    if claim.tested:
+        # The tests stand below, with their files.
+        by_test = (f"{_short(function)} ({_told(test)})" for function, test in claim.tested.items())
+        yield f"- **Not seen in an attack, left to a test**: {', '.join(by_test)}"
     error = f" {claim.error}" if claim.error else ""
     yield f"- **Shown by** {', '.join(claim.how)}.{error}"
     for shown in claim.shown:
         file, _, name = shown.partition("::")
-        yield f"  - [{name.removeprefix('test_').replace('_', ' ')}]({file})"
+        yield f"  - [{_told(name)}]({file})"
     yield "- **Mutants**:"
     for name in claim.mutants:
         if name not in mutants:
@@ -132,6 +136,10 @@ def _short(dotted: str) -> str:
     names = dotted.split(".")
     start = next((i for i, name in enumerate(names) if name[:1].isupper()), len(names) - 1)
     return f"`{'.'.join(names[max(0, start - 1) :])}`"
+
+
+def _told(test: str) -> str:
+    return test.removeprefix("test_").replace("_", " ")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -311,7 +311,9 @@ def _table(chosen: list[Claim]) -> Table:
 def _in_full(claim: Claim) -> str:
     who = f" ({claim.behaviour}: {', '.join(claim.colluding)})" if claim.colluding else ""
     lines = [f"{claim.id}: {claim.statement}", f"  Against   {claim.adversary}{who}."]
-    lines += [f"  {'Enforced  ' if i == 0 else 10 * ' '}{name}" for i, name in enumerate(claim.where)]
+    for i, name in enumerate(claim.where):
+        by_test = f" (not seen in an attack, left to {claim.tested[name]})" if name in claim.tested else ""
+        lines.append(f"  {'Enforced  ' if i == 0 else 10 * ' '}{name}{by_test}")
     lines.append(f"  Shown by  {', '.join(claim.how)}{f'. {claim.error}' if claim.error else ''}")
     lines += [f"  {'Tests     ' if i == 0 else 10 * ' '}{shown}" for i, shown in enumerate(claim.shown)]
     lines.append(f"  Limits    {claim.limits}")

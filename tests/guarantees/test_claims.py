@@ -6,7 +6,6 @@ The mutants themselves are run in ``tests/securefl/audit/test_mutants.py``, each
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import re
 from functools import cache, cached_property
@@ -25,6 +24,8 @@ from securefl.audit import (
 )
 from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS
+from securefl.errors import RunError
+from tests.guarantees.reached import ELSEWHERE, left_to, reaching, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -37,20 +38,6 @@ LISTED = (
     *claims_secagg.SECAGG,
 )
 of_each_claim = pytest.mark.parametrize("claim", LISTED, ids=lambda claim: claim.id)
-
-
-def resolve(dotted):
-    """What a dotted name stands for: a module, or something in one."""
-    parts = dotted.split(".")
-    for end in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        for name in parts[end:]:
-            found = getattr(found, name)
-        return found
-    raise ModuleNotFoundError(dotted)
 
 
 @cache
@@ -81,6 +68,28 @@ def test_every_test_that_shows_a_claim_is_there_and_runs(claim):
     assert claim.shown
     assert [shown for shown in claim.shown if not exists(shown)] == []
     assert len(set(claim.shown)) == len(claim.shown)
+
+
+@of_each_claim
+def test_a_function_that_is_seen_in_no_attack_is_left_to_a_test_that_shows_the_claim(claim):
+    for function in claim.where:
+        test = claim.test_of(function)
+        assert (test is not None) == (function in claim.tested)
+        assert test is None or function in left_to(test) | ELSEWHERE
+
+
+def test_control_a_test_that_does_not_call_what_is_left_to_it_fails():
+    claim = CLAIMS["receipts-verify-offline"]
+    (function,) = claim.tested
+    with (
+        pytest.raises(AssertionError, match=f"says that this calls {function}"),
+        reaching(claim.test_of(function)),
+    ):
+        pass
+    with reaching(f"{claim.test_of(function)}[a case]"), pytest.raises(RunError):
+        resolve(function)(ROOT)
+    with reaching("tests/guarantees/test_claims.py::test_of_something_else"):
+        pass
 
 
 @of_each_claim

@@ -1,15 +1,18 @@
 """Every byte that a whole run leaves is searched for its secrets: keys, seeds, coins, shares, updates.
 
 The run is a real one in this process, with its report, with a hospital that is silent and a party that dies, and with
-all logging switched on and written beside it. The control plants each kind of secret in a file of each kind.
+all logging switched on and written beside it. The control plants each kind of secret in a file of each kind, in the
+forms in which the standard library writes it; for numbers see ``tests/securefl/audit/test_images.py``.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import gzip
 import json
 import logging
+import textwrap
 import warnings
 from functools import partial
 from pathlib import Path
@@ -17,9 +20,13 @@ from pathlib import Path
 import pytest
 
 from protocols import contribution as contributions
+from protocols.canonical import decode
+from protocols.ring import signed
 from securefl import running
-from securefl.audit.canaries import forms, search
+from securefl.audit.canaries import search
+from securefl.audit.images import images
 from securefl.roles import party
+from securefl.roles.hospital import HospitalMachine
 from securefl.roles.pledges import Pledges
 from tests.securefl.conftest import InOneProcess, Script
 
@@ -45,6 +52,8 @@ kind = "logistic"
 rounds = 3
 learning_rate = 0.1
 """
+SIZE = 22
+"""Coordinates of the model."""
 HOSPITALS = ("b", "charite", "st-anna", "va")
 SCRIPT = {"silent": {2: {"va"}}, "secretive": {2: {"b"}}, "gone": {3: "party-2"}}
 REVEALED = ("coin of ",)
@@ -57,6 +66,7 @@ def searched_run(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     root = tmp_path_factory.mktemp("searched")
     secrets: dict[str, bytes] = {}
     attempt, share, new_coin = party.Attempt, contributions.share, Pledges.new_coin
+    values_of = HospitalMachine._values
 
     def watched_attempt(*arguments):
         made = attempt(*arguments)
@@ -64,11 +74,22 @@ def searched_run(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         secrets[f"part of a coin {len(secrets)}"] = made.coin_part
         return made
 
-    def watched_share(x, *arguments):
-        made = share(x, *arguments)
+    def watched_share(x, parties, holder, context):
+        made = share(x, parties, holder, context)
         secrets.update({f"share {len(secrets)}-{i}": bytes(p[:-1]) for i, p in enumerate(made)})
-        secrets[f"update {len(secrets)}"] = x.tobytes()
+        _, hospital = decode(context)
+        secrets[f"update of {hospital} {len(secrets)}"] = x.tobytes()
+        if x.size == SIZE:
+            secrets.update(images(f"update of {hospital} {len(secrets)} in units", signed(x)))
         return made
+
+    def watched_values(machine, round_):
+        values = values_of(machine, round_)
+        if round_ > 0:
+            secrets.update(images(f"update of {machine.name} {len(secrets)} before its encoding", values))
+            grid = machine._terms.update.decode_sum(signed(machine._terms.update.encode(values)))
+            secrets.update(images(f"update of {machine.name} {len(secrets)} on the grid", grid))
+        return values
 
     def watched_coin(pledges, context):
         coin, commitment = new_coin(pledges, context)
@@ -82,6 +103,7 @@ def searched_run(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         patch.setattr(party, "Attempt", watched_attempt)
         patch.setattr(contributions, "share", watched_share)
         patch.setattr(Pledges, "new_coin", watched_coin)
+        patch.setattr(HospitalMachine, "_values", watched_values)
         patch.setattr(running, "LocalEngine", partial(InOneProcess, Script(**SCRIPT)))
         patch.setattr("os.fsync", lambda _descriptor: None)
         logging.captureWarnings(True)
@@ -104,16 +126,37 @@ def kinds(secrets):
     return {name.rstrip("0123456789-").strip() for name in secrets}
 
 
+def own(hospital):
+    """Whether what was found is a hospital's own update, where it keeps it until the check of its sum."""
+    return lambda found: (
+        found.secret.startswith(f"update of {hospital} ") and found.file == f"run/homes/{hospital}/pledge-2"
+    )
+
+
 def test_no_secret_of_a_whole_run_is_in_any_byte_that_it_leaves(searched_run):
     root, secrets = searched_run
-    assert kinds(secrets) >= {"round key", "part of a coin", "share", "update", "coin of", "b's signing.key"}
+    assert kinds(secrets) >= {
+        "round key",
+        "part of a coin",
+        "share",
+        "update of b",
+        "coin of",
+        "b's signing.key",
+    }
     assert len(secrets) > 100
+    for what in (
+        "in units, big-endian int64",
+        "before its encoding, little-endian float64",
+        "on the grid, number 1",
+    ):
+        # Of four hospitals in three rounds, one of which lacks one.
+        assert sum(name.endswith(what) for name in secrets) == len(HOSPITALS) * 3 - 1, what
     kept = {name: secret for name, secret in secrets.items() if not name.startswith(REVEALED)}
     searched = search(root, kept, skip=["run/keys"])
-    # Round 2's sum was never checked, since b said nothing: each hospital still has its own update, and no other's.
-    assert {f.file for f in searched.found} <= {f"run/homes/{h}/pledge-2" for h in HOSPITALS}
-    assert all(f.secret.startswith("update") for f in searched.found)
-    assert len(searched.found) <= len(HOSPITALS)
+    # Round 2's sum was never checked, since b said nothing: each hospital in it still has its own update.
+    for hospital in HOSPITALS:
+        assert any(map(own(hospital), searched.found)) == (hospital != "va"), hospital
+    assert [found for found in searched.found if not any(own(h)(found) for h in HOSPITALS)] == []
     assert searched.files > 30
     assert (root / "run" / "report.html").exists()
     assert (root / "run" / "model.safetensors").exists()
@@ -143,15 +186,31 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize("file", PLANTED)
-def test_control_a_planted_secret_is_found_in_every_form(searched_run, tmp_path, file):
+WAYS = {
+    "as it stands": lambda secret: secret,
+    "hexadecimal": lambda secret: binascii.b2a_hex(secret),
+    "hexadecimal in lines": lambda secret: "\n".join(textwrap.wrap(secret.hex(), 60)).encode(),
+    "base64": lambda secret: base64.standard_b64encode(b"before" + secret + b"after"),
+    "base64 in lines": lambda secret: base64.encodebytes(b"x" + secret),
+    "base64 in lines in JSON": lambda secret: json.dumps(
+        {"it": base64.encodebytes(secret).decode()}
+    ).encode(),
+    "base64 for addresses": lambda secret: base64.urlsafe_b64encode(secret),
+    "as Python shows bytes": lambda secret: str({"it": secret}).encode(),
+    "compressed": lambda secret: gzip.compress(json.dumps({"it": secret.hex()}).encode()),
+}
+"""How a program may write bytes."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_control_a_planted_secret_is_found_in_every_form(searched_run, tmp_path, way):
     _, secrets = searched_run
     for kind in ("round key", "share", "update"):
         name, secret = next((n, s) for n, s in secrets.items() if n.startswith(kind))
-        for form, content in forms(secret).items():
+        content = WAYS[way](secret)
+        for file in PLANTED:
             path = tmp_path / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x" * 1001 + content + b"y" * 1001)
-            assert {f.secret for f in search(tmp_path, {name: secret}).found} == {name}, form
-        path.write_bytes(gzip.compress(json.dumps({"it": secret.hex()}).encode()))
-        assert search(tmp_path, {name: secret}).found
+            path.write_bytes(content if way == "compressed" else b"x" * 1001 + content + b"y" * 1001)
+            assert {f.secret for f in search(tmp_path, {name: secret}).found} == {name}, file
+            path.unlink()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from securefl.audit.mutants import (
+    answers,
     approvals,
     arithmetic,
     bindings,
     channels,
     consents,
+    crashes,
     dealing,
     leaks,
     letters,
@@ -22,6 +24,7 @@ from securefl.audit.mutants import (
     people,
     privacy,
     receipts,
+    reuse,
     secagg,
     seizure,
     sums,
@@ -35,9 +38,9 @@ from securefl.audit.registry import Mutant
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
-        masks, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, receipts, arithmetic,
-        channels, superlinks, messages, leaks, privacy, approvals, consents, letters, people, operators, logs,
-        nodes, pairwise, secagg,
+        masks, reuse, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, answers, receipts,
+        arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents, letters, people,
+        operators, logs, nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

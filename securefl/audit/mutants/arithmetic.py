@@ -18,9 +18,10 @@ from securefl.audit.mutants.norms import Greedy
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
 from securefl.audit.stage_cast import HOSPITALS, PARTIES, VICTIM
-from securefl.roles.effects import AddShares, Effect, Event, Job
+from securefl.consent import NOT_APPROVED
+from securefl.roles.effects import COORDINATOR, AddShares, Effect, Event, Job, Send
 from securefl.roles.hospital import HospitalMachine
-from securefl.roles.messages import Announcement
+from securefl.roles.messages import Announcement, Declined
 
 # -- no room for the summands ----------------------------------------------------------------------------------------
 
@@ -138,16 +139,32 @@ def with_pairwise_masks(updates: dict[str, RingVector], present: list[str]) -> R
     return total
 
 
-class DropsOut:
-    """A hospital that is there for the statistics and does not answer afterwards."""
+class Missing:
+    """A hospital that is there for the statistics, and afterwards does what it is told in place of contributing."""
 
-    def __init__(self, machine: HospitalMachine) -> None:
-        self.name, self._machine = machine.name, machine
+    def __init__(self, machine: HospitalMachine, instead: Callable[[Announcement], list[Effect]]) -> None:
+        self.name, self._machine, self._instead = machine.name, machine, instead
 
     def handle(self, event: Event) -> list[Effect]:
-        """Nothing, once training has begun."""
-        silent = isinstance(event, Announcement) and event.context.round > 0
-        return [] if silent else self._machine.handle(event)
+        """Nothing of its own, once training has begun."""
+        if isinstance(event, Announcement) and event.context.round > 0:
+            return self._instead(event)
+        return self._machine.handle(event)
+
+
+def _silent(_announcement: Announcement) -> list[Effect]:
+    return []
+
+
+def _declines(announcement: Announcement) -> list[Effect]:
+    context = announcement.context.digest()
+    return [
+        Send(COORDINATOR, Declined(context=context, hospital=VICTIM, reason=NOT_APPROVED, explanation=""))
+    ]
+
+
+MISSING: dict[str, Callable[[Announcement], list[Effect]]] = {"no-answer": _silent, NOT_APPROVED: _declines}
+"""What a hospital does that is not in the sum, by the reason that the receipt has to give."""
 
 
 def _true_updates(stage: Stage) -> dict[str, RingVector]:
@@ -167,20 +184,28 @@ def _dropout_breaks() -> Finding:
     return Finding(found <= 1 and everyone == size, said, {"right": found, "right_with_all": everyone})
 
 
-def _dropout_caught() -> Finding:
+def _without(instead: Callable[[Announcement], list[Effect]]) -> tuple[int, int, str]:
+    """A study that one hospital is missing from: coordinates that are right, of how many, and why it was missing."""
     with staged() as stage:
-        stage.seat(VICTIM, DropsOut(stage.hospital(VICTIM)))
+        stage.seat(VICTIM, Missing(stage.hospital(VICTIM), instead))
         stage.play()
         updates = _true_updates(stage)
         settled = stage.done[-1].settled
-        reason = settled.signed.outcome.absent.get(VICTIM, "not named")
         rest = _sum({h: u for h, u in updates.items() if h != VICTIM})
-        found, size = same(np.frombuffer(settled.total, dtype=rest.dtype), rest), rest.size
+        found = same(np.frombuffer(settled.total, dtype=rest.dtype), rest)
+        return found, rest.size, settled.signed.outcome.absent.get(VICTIM, "not named")
+
+
+def _dropout_caught() -> Finding:
+    tried = {reason: _without(instead) for reason, instead in MISSING.items()}
+    found, size = min(found for found, _, _ in tried.values()), tried["no-answer"][1]
+    told = ", ".join(reason for _, _, reason in tried.values())
     said = (
-        f"{found} of {size} coordinates of the sum over the {len(HOSPITALS) - 1} others are right, and the receipt "
-        f"names the absent one ({reason})."
+        f"{found} of {size} coordinates of the sum over the {len(HOSPITALS) - 1} others are right, whether one is "
+        f"silent or declines, and the receipt names the absent one ({told})."
     )
-    return Finding(found == size and reason == "no-answer", said, {"right": found, "coordinates": size})
+    right = all(reason == given for reason, (_, _, given) in tried.items())
+    return Finding(found == size and right, said, {"right": found, "coordinates": size})
 
 
 def _sum(updates: dict[str, RingVector]) -> RingVector:

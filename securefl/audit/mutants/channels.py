@@ -15,7 +15,7 @@ import grpc
 from protocols.canonical import encode
 from protocols.certificates import make_party_certificate, party_name
 from protocols.errors import ChannelError
-from protocols.mesh import GrpcMesh, in_process_meshes
+from protocols.mesh import GrpcMesh, InProcessMesh, in_process_meshes
 from protocols.prg import SEED_BYTES
 from protocols.zero_sharing import pair_key
 from securefl.audit.registry import Finding, Mutant
@@ -24,30 +24,41 @@ from securefl.audit.registry import Finding, Mutant
 
 DEADLINE, PATIENCE = 0.3, 1.5
 """Seconds: the channel's deadline, and how long the audit waits for it."""
+WITHOUT_END = 1e6
 
 
-def _waits_for_ever() -> Finding:
-    """The naive channel reads from a socket, with no deadline, and the peer says nothing."""
-    own, peer = socket.socketpair()
-    with own, peer, ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(own.recv, 1)
-        time.sleep(PATIENCE)
-        waiting = not reading.done()
-        peer.shutdown(socket.SHUT_WR)
-    said = f"After {PATIENCE} s the party {'still waits, and would for ever' if waiting else 'has gone on'}."
-    return Finding(waiting, said, {"seconds": PATIENCE})
-
-
-def _ends_at_the_deadline() -> Finding:
+@contextmanager
+def _met(deadline: float) -> Iterator[InProcessMesh]:
+    """A party that has met another, which sends one message and is silent then."""
     with ExitStack() as stack:
-        meshes = in_process_meshes(2, DEADLINE)
+        meshes = in_process_meshes(2, deadline)
         for mesh in meshes:
             stack.callback(mesh.close)
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda mesh: mesh.connect(10.0), meshes))
+        meshes[1].send(0, b"share", b"1")
+        meshes[0].receive(1, b"share", 1)
+        yield meshes[0]
+
+
+def _waits_for_ever() -> Finding:
+    """The naive channel is the shipped one without its deadline."""
+    with ThreadPoolExecutor(1) as pool:
+        with _met(WITHOUT_END) as mesh:
+            reading = pool.submit(mesh.receive, 1, b"share", 1)
+            time.sleep(PATIENCE)
+            waiting = not reading.done()
+        # Its end of the channel was closed: it would wait for ever otherwise.
+        ended = isinstance(reading.exception(), ChannelError)
+    said = f"After {PATIENCE} s the party {'still waits, and would for ever' if waiting else 'has gone on'}."
+    return Finding(waiting and ended, said, {"seconds": PATIENCE})
+
+
+def _ends_at_the_deadline() -> Finding:
+    with _met(DEADLINE) as mesh:
         started = time.monotonic()
         try:
-            meshes[0].receive(1, b"share", 1)
+            mesh.receive(1, b"share", 1)
             named, said = None, "A message came from nowhere"
         except ChannelError as error:
             named, said = error.peer, str(error)

@@ -1,4 +1,4 @@
-"""Mutants that leave secrets behind: in a dump, in a log, in a file that others read, in half a file.
+"""Mutants that leave secrets behind: in a dump, in a log, in a file that others read.
 
 Each search goes through every byte that is left (``securefl.audit.canaries``).
 """
@@ -9,7 +9,6 @@ import contextlib
 import io
 import logging
 import os
-import resource
 import stat
 import sys
 import tempfile
@@ -24,9 +23,10 @@ import numpy as np
 from protocols.contribution import contribute
 from protocols.envelope import SealingKey
 from protocols.errors import EncodingError
-from protocols.ring import Encoding
-from securefl import consortium, durable
+from protocols.ring import Encoding, signed
+from securefl import consortium
 from securefl.audit.canaries import Searched, search
+from securefl.audit.images import images
 from securefl.audit.mutants.bindings import CONTEXT, HOSPITAL, PARTIES, SIZE, WIDTH
 from securefl.audit.registry import Finding, Mutant
 from securefl.audit.stage import Stage, staged
@@ -185,7 +185,14 @@ def _lasting(stage: Stage) -> Mapping[str, bytes]:
     for name, member in stage.people.keys.items():
         keys[f"{name}'s signing key"] = member.signing.private_bytes()
         keys[f"{name}'s sealing key"] = member.sealing.private_bytes()
-    return keys | {f"{name}'s update": stage.update(name).tobytes() for name in HOSPITALS}
+    for name in HOSPITALS:
+        update = stage.update(name)
+        keys[f"{name}'s update"] = update.tobytes()
+        keys |= images(f"{name}'s update in units", signed(update))
+        keys |= images(f"{name}'s update", stage.terms.update.decode_sum(signed(update)))
+        trainer = stage.trainers[name]
+        keys |= images(f"{name}'s update as trained", trainer.update(trainer.initial_model(), 1))
+    return keys
 
 
 def _log_breaks() -> Finding:
@@ -249,55 +256,6 @@ def _modes_caught() -> Finding:
     return Finding(not open_ and count > 0 and refused, said, {"open": len(open_), "files": count})
 
 
-# -- half a file -----------------------------------------------------------------------------------------------------
-
-OLD, NEW = b"old " * 1000, b"new " * 1000
-
-
-@contextmanager
-def _room_for(size: int) -> Iterator[None]:
-    """For the block, the system ends every write of this process beyond so many bytes of a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def in_place(path: Path, data: bytes) -> None:
-    """The naive write."""
-    with path.open("wb", buffering=0) as file:
-        file.write(data)
-        file.write(data[:0])
-
-
-def _interrupted(write: Callable[[Path, bytes], None]) -> tuple[int, int]:
-    """A write that the system ends after every so many bytes: how often neither the old nor the new file is left."""
-    cuts = range(0, len(NEW), 500)
-    broken = 0
-    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name:
-        path = Path(name) / "memory"
-        for cut in cuts:
-            path.write_bytes(OLD)
-            with _room_for(cut), contextlib.suppress(OSError, SecureFLError):
-                write(path, NEW)
-            broken += path.read_bytes() not in (OLD, NEW)
-    return broken, len(cuts)
-
-
-def _half_breaks() -> Finding:
-    broken, cuts = _interrupted(in_place)
-    said = f"Of {cuts} writes that were ended on the way, {broken} leave neither the old memory nor the new."
-    return Finding(broken == cuts, said, {"broken": broken, "writes": cuts})
-
-
-def _half_caught() -> Finding:
-    broken, cuts = _interrupted(durable.write)
-    said = f"Of {cuts} writes that were ended on the way, {broken} leave neither the old memory nor the new."
-    return Finding(broken == 0, said, {"broken": broken, "writes": cuts})
-
-
 MUTANTS = (
     Mutant(
         "dump-with-variables",
@@ -319,12 +277,5 @@ MUTANTS = (
         "Key files are written as any file is, under the usual umask.",
         _modes_break,
         _modes_caught,
-    ),
-    Mutant(
-        "written-in-place",
-        "crashes-cost-nothing",
-        "A member's memory is written over in its place.",
-        _half_breaks,
-        _half_caught,
     ),
 )

@@ -213,6 +213,8 @@ def _stop_breaks() -> Finding:
 def _stop_caught() -> Finding:
     with shared() as share:
         bad = _spoilt(share)
+        with suppress(ProtocolError, SecureFLError, OSError):
+            share.steward.mail.fetch()
         came = _came(lambda: [letter.body for letter in share.steward.takes()])
         logged = [entry.action for entry in share.steward.mail.log.entries()].count("quarantined")
     said = f"{len(came)} of {LOOKS} honest letters came, once each; {logged} of {bad} bad files stand in the log."

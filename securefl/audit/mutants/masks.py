@@ -1,4 +1,4 @@
-"""Mutants whose masks can be guessed, recomputed, cancelled or told apart from noise.
+"""Mutants whose masks can be guessed, recomputed or told apart from noise.
 
 The attacker is all parties but one. What it makes of one hospital's shares is the update minus the one mask that it
 does not know: the *rest*.
@@ -15,17 +15,15 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from protocols.errors import CommitteeError
 from protocols.prg import RingVector, Stream, new_seed
 from protocols.ring import Encoding, signed
 from protocols.sharing import SEED, VECTOR, Shape, add_share, share, zeros
-from protocols.zero_sharing import PairwiseKeys, zero_share
 from securefl.audit.hostile import same
 from securefl.audit.registry import Finding, Mutant
 
 SIZE, WIDTH, PARTIES, HONEST = 1000, 32, 3, 2
 ENCODING = Encoding.for_bound(WIDTH, 4.0, 5)
-CONTEXTS = (b"study, round 1, hospital b", b"study, round 2, hospital b")
+CONTEXT = b"study, round 1, hospital b"
 
 Shares = Sequence[bytes | bytearray]
 Sharing = Callable[[RingVector, bytes], Shares]
@@ -89,7 +87,7 @@ def _brute_force(sharing: Sharing) -> tuple[int, int, float]:
     Returns:
         Coordinates, tries, tries a second.
     """
-    x, context, tries = an_update(1), CONTEXTS[0], 0
+    x, context, tries = an_update(1), CONTEXT, 0
     rest = rest_of(sharing(x, context), context)
     started = time.process_time()
     for guess in range(2**SEED_BITS):
@@ -160,7 +158,7 @@ def _seeded() -> Iterator[None]:
 
 def _run_again(sharing: Sharing) -> int:
     """The attacker knows the study's seed, runs the hospital's program again, and takes its masks off."""
-    x, context = an_update(1), CONTEXTS[0]
+    x, context = an_update(1), CONTEXT
     with _seeded():
         shares = sharing(x, context)
     with _seeded():
@@ -201,58 +199,16 @@ def _differences(rest: RingVector, x: RingVector) -> int:
 
 def _scalar_breaks() -> Finding:
     x = an_update(1)
-    found = _differences(one_scalar(x, CONTEXTS[0]), x)
+    found = _differences(one_scalar(x, CONTEXT), x)
     said = f"{found} of {SIZE - 1} differences between coordinates stand in the open: one coordinate gives all others."
     return Finding(found == SIZE - 1, said, {"differences": found})
 
 
 def _scalar_caught() -> Finding:
     x = an_update(1)
-    found = _differences(rest_of(shipped(x, CONTEXTS[0]), CONTEXTS[0]), x)
+    found = _differences(rest_of(shipped(x, CONTEXT), CONTEXT), x)
     said = f"{found} of {SIZE - 1} differences came out right; each does by chance once in 2^{WIDTH}."
     return Finding(found <= 1, said, {"differences": found})
-
-
-# -- a mask used twice -----------------------------------------------------------------------------------------------
-
-
-def agreed_once(seeds: Sequence[bytes]) -> Sharing:
-    """The naive sharing: seeds agreed at the beginning, which are expanded in the same way in every round."""
-    return lambda x, _context: with_seeds(x, seeds, b"")
-
-
-def _twice(sharing: Sharing, contexts: Sequence[bytes]) -> int:
-    rounds = [an_update(1), an_update(2)]
-    rests = [rest_of(sharing(x, c), c) for x, c in zip(rounds, contexts, strict=True)]
-    return same(rests[1] - rests[0], rounds[1] - rounds[0])
-
-
-def _twice_breaks() -> Finding:
-    found = _twice(agreed_once([new_seed(), new_seed()]), (b"", b""))
-    said = (
-        f"Two rounds' shares subtract: {found} of {SIZE} coordinates of the change of the hospital's update."
-    )
-    return Finding(found == SIZE, said, {"recovered": found})
-
-
-def _twice_caught() -> Finding:
-    seeds = [new_seed(), new_seed()]
-    found = {
-        "new seeds": _twice(shipped, (CONTEXTS[0], CONTEXTS[0])),
-        "another context": _twice(lambda x, context: with_seeds(x, seeds, context), CONTEXTS),
-    }
-    keys = PairwiseKeys(0, {1: new_seed(), 2: new_seed()}, bytes(32))
-    zero_share(keys, CONTEXTS[0], SIZE)
-    try:
-        zero_share(keys, CONTEXTS[0], SIZE)
-        refused = False
-    except CommitteeError:
-        refused = True
-    said = (
-        f"With new seeds {found['new seeds']} of {SIZE} coordinates came out right, with old seeds in another context "
-        f"{found['another context']}; an opening mask is {'not ' if refused else ''}given twice."
-    )
-    return Finding(max(found.values()) <= 1 and refused, said, {"recovered": max(found.values())})
 
 
 MUTANTS = (
@@ -276,12 +232,5 @@ MUTANTS = (
         "A seed gives one number, which is added to every coordinate of the vector.",
         _scalar_breaks,
         _scalar_caught,
-    ),
-    Mutant(
-        "mask-used-twice",
-        "masks-are-used-once",
-        "Hospital and party agree on a seed once, and expand it in the same way in every round.",
-        _twice_breaks,
-        _twice_caught,
     ),
 )

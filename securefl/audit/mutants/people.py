@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from securefl.domain.cards import Card, read_card, sign_card
 from securefl.domain.errors import DomainError
 from securefl.domain.frames import Letter, open_frame, seal_frame
 from securefl.domain.identity import Identity
+from securefl.domain.mail import Mail
 from securefl.domain.session import Session
 
 # -- the share's list of peers ---------------------------------------------------------------------------------------
@@ -123,17 +123,21 @@ def _taken(session: Session, told: str) -> bool:
 # -- removed, but not what came before -------------------------------------------------------------------------------
 
 
-def checked_on_arrival(waiting: Iterable[Letter]) -> list[bytes]:
-    """The naive mail: who wrote a letter is checked when it comes; what waits is good."""
-    return [letter.body for letter in waiting]
+class CheckedOnArrival(Mail):
+    """The shipped mail, but that who wrote a letter is checked when it comes only; what waits is good."""
+
+    def _from_inbox(self, path: Path) -> Letter:
+        return Letter.from_bytes(path.read_bytes())
 
 
 def _removed_breaks() -> Finding:
     with shared() as share:
+        steward = share.steward.mail
+        naive = CheckedOnArrival(steward.identity, steward.peers, steward.relay, steward.log)
         share.researcher.mail.send(STEWARD, "proposal", b"run this")
-        waiting = share.steward.takes()
-        share.steward.mail.peers.remove(RESEARCHER)
-        taken = checked_on_arrival(waiting)
+        naive.fetch()
+        naive.peers.remove(RESEARCHER)
+        taken = [letter.body for letter in naive.receive()]
     said = f"{len(taken)} of 1 letters that waited when their writer was put out took effect."
     return Finding(taken == [b"run this"], said, {"taken": len(taken)})
 

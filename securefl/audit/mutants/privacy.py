@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -147,11 +148,26 @@ def seeded(round_: int, patients: int) -> set[int]:
     return set(np.flatnonzero(random.random(patients) < RATE).tolist())
 
 
-def _drawn() -> tuple[list[set[int]], int]:
-    """Who was drawn in each round, read from the hospital's own vectors by whoever has all gradients."""
+class Seeded:
+    """Draws each round's patients from the study's seed."""
+
+    def __init__(self) -> None:
+        self._rounds = count()
+
+    def __call__(self, units: int, _rate: float) -> Integers:
+        return np.array(sorted(seeded(next(self._rounds), units)), dtype=np.int64)
+
+
+def _drawn(sampler: Seeded | None = None) -> tuple[list[set[int]], int]:
+    """Who was drawn in each round, read from the hospital's own vectors by whoever has all gradients.
+
+    Args:
+        sampler: the naive hospital's; what ships draws by its own.
+    """
     with staged(private=Private(RATE)) as stage:
-        trainer = stage.trainers[SMALL]
-        bits, model, patients = stage.private.encoding.fraction_bits, trainer.initial_model(), OnePatient()
+        bits = stage.private.encoding.fraction_bits
+        trainer = _trainer(stage, SMALL, bits, _sampler=sampler) if sampler else stage.trainers[SMALL]
+        model, patients = trainer.initial_model(), OnePatient()
         alone = _trainer(stage, SMALL, bits, _sampler=patients)
         rows = []
         for patients.patient in range(len(stage.data[SMALL].train)):
@@ -165,9 +181,8 @@ def _drawn() -> tuple[list[set[int]], int]:
 
 
 def _sampling_breaks() -> Finding:
-    _, patients = _drawn()
-    guesses = [seeded(round_, patients) for round_ in range(ROUNDS)]
-    share = _guessed([seeded(round_, patients) for round_ in range(ROUNDS)], guesses, patients)
+    draws, patients = _drawn(Seeded())
+    share = _guessed(draws, [seeded(round_, patients) for round_ in range(ROUNDS)], patients)
     said = f"Whoever knows the study's seed names who was drawn in {ROUNDS} rounds: {share:.0%} right."
     return Finding(share == 1, said, {"right": share})
 

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from securefl.audit.registry import Finding, Mutant
 from securefl.deploy import authority, init
@@ -239,29 +240,38 @@ def _open_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def _socket_breaks() -> Finding:
-    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name, _open_umask():
-        path = Path(name) / "party"
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-            server.listen()
-            reached = _open_to_others(path)
-    said = f"Other users of the computer {'can' if reached else 'cannot'} connect to a socket that is made as any file."
-    return Finding(reached, said, {"mode_for_others": int(reached)})
-
-
-def _socket_caught() -> Finding:
-    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name, _open_umask():
+def _party_socket() -> tuple[int, list[str]]:
+    """The mode of a party's socket, and which of it and its folder are open to other users."""
+    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name:
         folder = private_folder(Path(name) / "home")
         server = LinkServer(folder / "party", lambda _target, _message: Reply([]))
         try:
             server.start()
             mode = stat.S_IMODE((folder / "party").stat().st_mode)
-            open_ = [path.name for path in (folder, folder / "party") if _open_to_others(path)]
+            return mode, [path.name for path in (folder, folder / "party") if _open_to_others(path)]
         finally:
             server.close()
-    said = f"The party's socket has the mode {mode:04o}; {len(open_)} of socket and folder are open to other users."
-    return Finding(not open_ and mode == 0o600, said, {"open": len(open_)})
+
+
+def _told_of_socket(mode: int, open_: list[str]) -> str:
+    return f"The party's socket has the mode {mode:04o}; {len(open_)} of socket and folder are open to other users."
+
+
+def _umask_as_it_is() -> AbstractContextManager[object]:
+    """For the block, the shipped link makes its socket under the service's umask."""
+    return mock.patch.object(os, "umask", return_value=0)
+
+
+def _socket_breaks() -> Finding:
+    with _open_umask(), _umask_as_it_is():
+        mode, open_ = _party_socket()
+    return Finding("party" in open_, _told_of_socket(mode, open_), {"open": len(open_)})
+
+
+def _socket_caught() -> Finding:
+    with _open_umask():
+        mode, open_ = _party_socket()
+    return Finding(not open_ and mode == 0o600, _told_of_socket(mode, open_), {"open": len(open_)})
 
 
 MUTANTS = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from protocols.contribution import RoundKey, share_context, sign
 from protocols.envelope import OVERHEAD_BYTES, SealingKey
 from protocols.errors import EncodingError
-from protocols.sharing import Shape, add_share, share, zeros
+from protocols.prg import SEED_BYTES
+from protocols.sharing import SEED, VECTOR, Shape, add_share, share, zeros
 from protocols.signing import SigningKey
 from securefl.audit.hostile import Answers, Attempted, context, same, try_round
 from securefl.audit.mutants.naive_hospital import believing, contribution, opened_with
@@ -168,23 +170,31 @@ def _model_caught() -> Finding:
 # -- shares in the open ----------------------------------------------------------------------------------------------
 
 
-def _carry(parts_of: Callable[[Stage, str], list[bytes]]) -> tuple[int, int]:
-    """The coordinator adds up what it carries, as it stands or without an envelope's ends."""
+def _carry(parts_of: Callable[[Stage, str], list[bytes]]) -> tuple[int, int, int]:
+    """The coordinator adds up what it carries, as it stands or without an envelope's ends.
+
+    Returns:
+        Coordinates recovered, of how many, and the parts that had a share's length, of the hospital's.
+    """
     with staged() as stage:
         stage.play_to_round_1()
-        of, best = context(stage), 0
+        of, best, most = context(stage), 0, 0
         shape = Shape(of.size, of.width)
         truth = stage.update(VICTIM)
         parts = parts_of(stage, VICTIM)
         for cut in (lambda part: part, lambda part: part[OVERHEAD_BYTES - 16 : -16]):
-            total = zeros(shape)
+            total, added = zeros(shape), 0
             for rank, part in enumerate(parts):
-                try:
-                    add_share(total, cut(part), rank, share_context(of, VICTIM))
-                except EncodingError:
-                    continue
-            best = max(best, same(total, truth))
-        return best, of.size
+                with suppress(EncodingError):
+                    add_share(total, _as_share(cut(part)), rank, share_context(of, VICTIM))
+                    added += 1
+            best, most = max(best, same(total, truth)), max(most, added)
+        return best, of.size, most
+
+
+def _as_share(content: bytes) -> bytes:
+    """The content read as a share of the form that its length tells, whatever its own last byte says."""
+    return content[:-1] + (SEED if len(content) == SEED_BYTES + 1 else VECTOR)
 
 
 def _open_shares(stage: Stage, hospital: str) -> list[bytes]:
@@ -198,15 +208,15 @@ def _sealed_shares(stage: Stage, hospital: str) -> list[bytes]:
 
 
 def _carried_breaks() -> Finding:
-    found, size = _carry(_open_shares)
+    found, size, _ = _carry(_open_shares)
     said = f"The coordinator added up what it carried: {found} of {size} coordinates of {VICTIM}'s update."
     return Finding(found == size, said, {"recovered": found, "coordinates": size})
 
 
 def _carried_caught() -> Finding:
-    found, size = _carry(_sealed_shares)
-    said = f"What it carries is sealed: {found} of {size} coordinates came out right."
-    return Finding(found <= 1, said, {"recovered": found, "coordinates": size})
+    found, size, added = _carry(_sealed_shares)
+    said = f"What it carries is sealed: {added} parts added up, {found} of {size} coordinates came out right."
+    return Finding(found <= 1 and added == len(PARTIES), said, {"recovered": found, "coordinates": size})
 
 
 MUTANTS = (

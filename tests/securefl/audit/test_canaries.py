@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import textwrap
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_as_it_stands_and_in_digits(left):
 def test_in_base64_among_any_neighbours(before, secret, after):
     for encode, name in ((base64.b64encode, "base64"), (base64.urlsafe_b64encode, "base64 for addresses")):
         assert forms(secret)[f"{name}, phase {len(before) % 3}"] in encode(before + secret + after)
+
+
+def test_in_digits_that_are_broken_into_lines(left):
+    assert left("\n    ".join(textwrap.wrap(SECRET.hex(), 20)).encode()) == {"hexadecimal, in lines"}
+    lines = base64.encodebytes(b"x" * 31 + SECRET)
+    assert lines.count(b"\n") == 2
+    assert left(lines) == {"base64, phase 1, in lines"}
+    assert {f.rpartition(",")[2] for f in left(json.dumps(lines.decode()).encode())} == {" in lines"}
+    # A text is another one when its spaces are left out.
+    assert left(b"18\n123456", b"18123456") == set()
 
 
 def test_as_text_in_json_and_utf_16(left):

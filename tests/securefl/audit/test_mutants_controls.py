@@ -33,14 +33,16 @@ from protocols.committee import Committee
 from protocols.crypten_repairs import import_crypten
 from protocols.envelope import SealingKey
 from protocols.errors import EncodingError
+from protocols.integrity import PairMasks
 from protocols.mesh import GrpcMesh
 from protocols.mesh_session import Mesh
 from protocols.prg import Stream
 from protocols.ring import Encoding
 from protocols.zero_sharing import PairwiseKeys
 from securefl.audit import distinguisher
-from securefl.audit.mutants import MUTANTS, bindings, channels, leaks, masks, openings, privacy, sums
+from securefl.audit.mutants import MUTANTS, bindings, channels, crashes, leaks, masks, openings, privacy, sums
 from securefl.audit.mutants.messages import read_on_trust
+from securefl.audit.stage_cast import HOSPITALS
 from securefl.cli import app as cli_app
 from securefl.cli import main
 from securefl.deploy import authority, plan
@@ -49,7 +51,9 @@ from securefl.errors import RefusedError
 from securefl.privacy import PrivacyLedger
 from securefl.roles import committee_runner, private_terms
 from securefl.roles.committee_runner import CommitteeRunner
-from securefl.roles.effects import Enter, Keep
+from securefl.roles.effects import Enter, Keep, Send
+from securefl.roles.hospital import HospitalMachine
+from securefl.roles.host import Store
 from securefl.roles.messages import read_message
 from securefl.roles.party import PartyMachine
 from securefl.roles.party_memory import Ledger
@@ -97,6 +101,22 @@ def one_scalar(patch):
 
 def one_seed(patch):
     patch(protocols.sharing, "new_seed", lambda: bytes(32))
+
+
+def masks_of_the_seed_alone(patch):
+    patch(protocols.sharing, "_stream", lambda seed, _party, _context: Stream(seed, "share", b""))
+
+
+def masks_without_the_party(patch):
+    patch(protocols.sharing, "_stream", lambda seed, _party, context: Stream(seed, "share", context))
+
+
+def one_context_for_all(patch):
+    patch(protocols.contribution, "share_context", lambda *_: b"")
+
+
+def contexts_without_the_hospital(patch):
+    patch(protocols.contribution, "share_context", lambda context, _hospital: context.digest())
 
 
 def no_memory_of_masks(patch):
@@ -148,6 +168,17 @@ def round_keys_on_disk(patch):
         return [*effects, Keep("round-key", machine._attempt.key.private_bytes())]
 
     patch(PartyMachine, "_key_request", keeps)
+
+
+def updates_in_the_log(patch):
+    values_of = HospitalMachine._values
+
+    def told(machine, round_):
+        values = values_of(machine, round_)
+        securefl.roles.hospital.log.debug("round %d: %s", round_, values.tolist())
+        return values
+
+    patch(HospitalMachine, "_values", told)
 
 
 def opening_before_writing(patch):
@@ -233,6 +264,21 @@ def everybody_within(patch):
 
 def answers_that_say_nothing(patch):
     patch(protocols.integrity, "inner_product", lambda *_: 0)
+
+
+def answers_unmasked(patch):
+    patch(PairMasks, "mask", lambda *_: 0)
+
+
+def masks_in_pairs(patch):
+    """Each hospital shares a key with one other, and not with all."""
+    combine, names = protocols.integrity.combine, sorted(HOSPITALS)
+    of = {name: place // 2 for place, name in enumerate(names)}
+
+    def fewer(name, pairs):
+        return combine(name, {peer: element for peer, element in pairs.items() if of[peer] == of[name]})
+
+    patch(protocols.integrity, "combine", fewer)
 
 
 def challenge_of_coins_alone(patch):
@@ -413,7 +459,28 @@ def files_of_the_usual_mode(patch):
 
 
 def writes_in_place(patch):
-    patch(securefl.durable, "_replace", lambda path, data, _mode, _settle: leaks.in_place(path, data))
+    patch(securefl.durable, "_replace", lambda path, data, _mode, _settle: crashes.in_place(path, data))
+
+
+def sends_before_keeping(patch):
+    handle = HospitalMachine.handle
+    patch(
+        HospitalMachine,
+        "handle",
+        lambda machine, event: sorted(
+            handle(machine, event), key=lambda effect: not isinstance(effect, Send)
+        ),
+    )
+
+
+def answers_not_kept(patch):
+    keep = Store.keep
+
+    def forgetful(store, name, data):
+        if name != securefl.roles.hospital.ANSWER:
+            keep(store, name, data)
+
+    patch(Store, "keep", forgetful)
 
 
 def open_ends(patch):
@@ -465,7 +532,14 @@ REMOVED = {
     "short-seed": short_seeds,
     "masks-from-torch": [seeds_from_torch],
     "one-scalar-mask": [one_scalar],
-    "mask-used-twice": [one_seed, no_memory_of_masks],
+    "mask-used-twice": [
+        one_seed,
+        masks_of_the_seed_alone,
+        masks_without_the_party,
+        one_context_for_all,
+        contexts_without_the_hospital,
+        no_memory_of_masks,
+    ],
     "ring-of-seeds": [keys_of_neighbours_only, openings_as_they_are],
     "keys-from-the-coordinator": [round_keys_unchecked],
     "shrunk-committee": [any_committee],
@@ -485,6 +559,7 @@ REMOVED = {
     "parties-lie": [answers_that_say_nothing],
     "challenge-known-early": [challenge_of_coins_alone],
     "coins-without-commitments": [coins_without_commitments],
+    "answers-without-masks": [answers_unmasked, masks_in_pairs],
     "receipts-without-a-chain": [links_unchecked],
     "no-room-for-the-sum": [no_room],
     "floats-in-any-order": [sums_by_the_order, steps_that_differ],
@@ -504,9 +579,10 @@ REMOVED = {
     "envelope-without-context": [nothing_bound],
     "compressed-updates": [compressed_shares],
     "dump-with-variables": [errors_that_show_their_content, reports_with_variables],
-    "log-of-everything": [round_keys_on_disk],
+    "log-of-everything": [round_keys_on_disk, updates_in_the_log],
     "keys-for-everybody": [files_of_the_usual_mode],
     "written-in-place": [writes_in_place],
+    "sent-before-kept": [sends_before_keeping, answers_not_kept],
     "history-without-an-end": [open_ends],
     "one-signature-is-enough": [signatures_unchecked],
     "callers-without-certificates": [callers_unasked],

@@ -26,10 +26,15 @@ def test_a_claim_that_lacks_something_is_none():
         {"colluding": ("party",)},
         {"behaviour": "malicious"},
         {"colluding": ("nobody",), "behaviour": "malicious"},
+        {"tested": {"protocols.ring.signed": "test_the_committee_opens_the_integer_sum"}},
+        {"tested": {"protocols.ring.Encoding.encode": "test_of_something_else"}},
     ):
         with pytest.raises(ValueError, match="exact-sum"):
             replace(claim, **wrong)
     assert replace(claim, how=("statistical test",), error="Once in 10^9.").error
+    tested = {"protocols.ring.Encoding.encode": "test_the_committee_opens_the_integer_sum"}
+    assert replace(claim, tested=tested).test_of("protocols.ring.Encoding.encode") in claim.shown
+    assert replace(claim, tested=tested).test_of("protocols.ring.Encoding.for_bound") is None
 
 
 HELD, NOT_HELD = Finding(True, "So."), Finding(False, "Not so.")

@@ -51,6 +51,7 @@ def test_control_a_changed_claim_is_another_file():
         {"shown": ("tests/conftest.py::test_x",)},
         {"mutants": ("half-a-mask",)},
         {"behaviour": "malicious"},
+        {"tested": {"protocols.sharing.share": "test_a_view_has_the_structure_of_the_simulated_one"}},
     ):
         themes = THEMES | {"Who sees what": (replace(first, **change), *others)}
         assert replaced(TEXT, section(themes, MUTANTS, ROOT)) != TEXT
