@@ -175,7 +175,8 @@ def test_a_client_with_one_wrong_byte_in_its_masks_is_found_out(tmp_path, monkey
     cast = make_cast(tmp_path, 3, 3, 1, 32, None, None)
 
     def share(x, seeds, holder, bound):
-        return independent_share(x, seeds, holder, bound + b"\0")
+        # Updates only: wrong statistics end a study before anybody checks their sum.
+        return independent_share(x, seeds, holder, bound + b"\0" * (x.itemsize == 4))
 
     independent_share = independent_client.share
     monkeypatch.setattr(independent_client, "share", share)
