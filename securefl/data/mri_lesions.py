@@ -184,7 +184,7 @@ def _patient(
     if ill:
         # Its middle slice is always shown: who has a lesion has a positive slice.
         middle = int(masks.sum(axis=(1, 2)).argmax())
-        order = np.concatenate([[middle], [k for k in order if clear[k] and k != middle]])
+        order = np.asarray([middle, *(k for k in order if clear[k] and k != middle)], dtype=np.int64)
     taken = np.sort(order[:slices])
     brain, masks = brain.take(taken), masks[taken]
     t1 = draw(random, brain, lesion.take(taken))

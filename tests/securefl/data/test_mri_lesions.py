@@ -81,6 +81,12 @@ def test_sizes_and_prevalences_are_those_declared(everyone: dict[str, HospitalDa
         assert abs(sick - prevalence * size) <= 0.5
 
 
+def test_one_slice_of_each_patient_is_enough() -> None:
+    shown = lesions.example_images(position=0, seed=1, patients=16, slices=1)
+    assert shown.patients.tolist() == list(range(16))
+    assert shown.labels.tolist() == [1, 0] * 8  # the lesion's middle slice is the one that is shown
+
+
 def test_patients_and_not_slices_are_held_out(everyone: dict[str, HospitalData]) -> None:
     for data in everyone.values():
         kept, held = {*numbers(data.train).tolist()}, {*numbers(data.test).tolist()}
