@@ -61,7 +61,8 @@ def test_a_canary_beside_a_key_in_its_own_file(finished: RunFolder, file: str) -
     [
         ("va/signing.key", "The key of keys/va/signing.key stands in logs/dump.key"),
         ("va/sealing.key", "The key of keys/va/sealing.key stands in logs/dump.key"),
-        ("party-1/tls.key", "A private key stands in logs/dump.key (PEM)"),
+        # As a PEM file, and as the base64 that stands in it.
+        ("party-1/tls.key", "The key of keys/party-1/tls.key stands in logs/dump.key"),
     ],
 )
 @pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"error in ", b" at 1")])
