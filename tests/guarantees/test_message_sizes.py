@@ -41,7 +41,9 @@ def other_records(monkeypatch):
     true_statistics = Trainer.statistics
 
     def statistics(trainer):
-        return np.where(draw.random(true_statistics(trainer).size) < 0.5, 1.0, 10.0)
+        count, features = draw.integers(10, 1000), true_statistics(trainer).size // 2
+        means, variances = draw.normal(size=(2, features))
+        return count * np.concatenate([[1.0], means, means**2 + variances**2])
 
     monkeypatch.setattr(
         Trainer, "update", lambda _self, model, _round: 0.2 * np.sign(draw.normal(size=model.size))
