@@ -147,12 +147,14 @@ class CoordinatorMachine:
     def _from_party(self, party: str, message: Message) -> list[Effect]:
         if isinstance(message, Held | Refusal) and self._phase == "collect" and message.hospital:
             return self._part_answered(party, message)
-        if isinstance(message, Refusal) and self._is_left_out(message.hospital):
-            return []  # a contribution that one party refused, others refuse too, and later
-        if isinstance(message, Refusal) and message.reason in HOPELESS and self._phase != "status":
+        if isinstance(message, Refusal) and (
+            self._phase in ("status", "done") or self._is_left_out(message.hospital)
+        ):
+            return []  # of something earlier; and a contribution that one party refused, others refuse too
+        if isinstance(message, Refusal) and message.reason in HOPELESS:
             raise EngineError(f"Round {self._replica.place.round} cannot be opened. {message.explanation}")
         if isinstance(message, Refusal):
-            return [] if self._phase == "status" else self._recover(f"{party} refused: {message.explanation}")
+            return self._recover(f"{party} refused: {message.explanation}")
         if not self._awaited(message) or party not in self._asked:
             return []
         self._answers[party] = message

@@ -257,6 +257,14 @@ def test_a_hospital_that_is_behind_is_brought_up_to_date(theatre, tmp_path, monk
     assert stage.trainers["va"].calls == 1
 
 
+@pytest.mark.parametrize("reason", ["committee-failed", "too-few-hospitals"])
+def test_what_a_party_refuses_after_the_end_changes_nothing(theatre, tmp_path, reason):
+    stage = theatre.stage(theatre.cast(), tmp_path).run()
+    late = Refusal(member="party-1", about="part", hospital="va", reason=reason, explanation="Late.")
+    assert stage.coordinator.handle(Received("party-1", late)) == []
+    assert stage.coordinator._phase == "done"
+
+
 def test_a_hospital_that_has_contributed_is_not_behind(theatre, tmp_path):
     cast = theatre.cast()
     stage = theatre.stage(cast, tmp_path)

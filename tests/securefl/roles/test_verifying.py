@@ -338,8 +338,8 @@ def lying_about(stage, round_, change):
 
 
 def one_more(total):
-    """The smallest lie: one coordinate, by one unit."""
-    return bytes([(total[0] + 1) % 256]) + total[1:]
+    """The smallest lie: one coordinate, by one unit. Not the first: a count that is not whole needs no check."""
+    return total[:-8] + bytes([(total[-8] + 1) % 256]) + total[-7:]
 
 
 def deliver_all(stage):
