@@ -60,12 +60,14 @@ def load_all(
     Raises:
         DataError: as ``load_hospital``, or hospitals whose records differ in shape or declared classes.
     """
-    if settings.source == "mri-lesions":
-        everyone = _lesions(settings, hospitals, seed)
-        return {name: _counted(settings, name, data) for name, data in everyone.items()}
-    pool = _pool(settings, folder, seed)
-    if pool is not None:
-        everyone = split_over_hospitals(pool, settings, hospitals, seed)
+    lesions = settings.source == "mri-lesions"
+    pool = None if lesions else _pool(settings, folder, seed)
+    if lesions or pool is not None:
+        everyone = (
+            split_over_hospitals(pool, settings, hospitals, seed)
+            if pool is not None
+            else _lesions(settings, hospitals, seed)
+        )
         return {name: _counted(settings, name, data) for name, data in everyone.items()}
     everyone = {name: load_hospital(settings, folder, name, hospitals, seed) for name in hospitals}
     first = hospitals[0]

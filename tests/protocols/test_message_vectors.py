@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
@@ -41,7 +40,8 @@ from securefl.roles.terms import Terms
 from securefl.study.training_settings import ServerSettings
 from tests.protocols import independent_client as second
 from tests.protocols import independent_receipts as reader
-from tests.protocols.test_vectors import cbor_bytes, cbor_head, cbor_text, hpke_open
+from tests.protocols.rfc8949 import by_hand
+from tests.protocols.test_vectors import hpke_open
 from tests.protocols.write_vectors import FOLDER, written
 
 unhex = bytes.fromhex
@@ -82,28 +82,6 @@ def test_the_files_are_what_their_writer_writes():
 
 
 # -- one encoding ------------------------------------------------------------------------------------------------------
-
-
-def by_hand(value):
-    """RFC 8949, section 4.2.1."""
-    if value is None or isinstance(value, bool):
-        return {None: b"\xf6", True: b"\xf5", False: b"\xf4"}[value]
-    if isinstance(value, int):
-        return cbor_head(0, value) if value >= 0 else cbor_head(1, -1 - value)
-    if isinstance(value, float):
-        for first, form in ((0xF9, ">e"), (0xFA, ">f"), (0xFB, ">d")):
-            try:
-                packed = struct.pack(form, value)
-            except OverflowError:
-                continue
-            if struct.unpack(form, packed)[0] == value:
-                return bytes([first]) + packed
-    if isinstance(value, str | bytes):
-        return cbor_text(value) if isinstance(value, str) else cbor_bytes(value)
-    if isinstance(value, list):
-        return cbor_head(4, len(value)) + b"".join(map(by_hand, value))
-    entries = sorted((cbor_text(key), by_hand(entry)) for key, entry in value.items())
-    return cbor_head(5, len(value)) + b"".join(key + entry for key, entry in entries)
 
 
 @pytest.mark.parametrize("case", cases("canonical", bad=False))

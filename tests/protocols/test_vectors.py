@@ -35,6 +35,7 @@ from protocols.prg import Stream, ring_dtype
 from protocols.projection import coin, commit, project
 from protocols.ring import Encoding, from_bytes, signed
 from protocols.sharing import Shape, ShareReader, add_share, check_share, zeros
+from tests.protocols.rfc8949 import by_hand, head
 
 
 def cases(file):
@@ -60,22 +61,6 @@ def unhex(text):
 # -- the second computation ------------------------------------------------------------------------------------------
 
 
-def cbor_head(major, argument):
-    for limit, code, size in ((24, None, 0), (1 << 8, 24, 1), (1 << 16, 25, 2), (1 << 32, 26, 4)):
-        if argument < limit:
-            first = argument if code is None else code
-            return bytes([major << 5 | first]) + (argument.to_bytes(size, "big") if size else b"")
-    return bytes([major << 5 | 27]) + argument.to_bytes(8, "big")
-
-
-def cbor_text(text):
-    return cbor_head(3, len(text.encode())) + text.encode()
-
-
-def cbor_bytes(data):
-    return cbor_head(2, len(data)) + data
-
-
 def hkdf(seed, info):
     """HKDF with SHA-256, no salt, 32 bytes: one step of each kind."""
     key = hmac.digest(bytes(32), seed, "sha256")
@@ -89,7 +74,7 @@ def aes_ctr(key, size):
 
 
 def expansion(seed, label, context, size):
-    info = b"\x83" + cbor_text("securefl-prg-1") + cbor_text(label) + cbor_bytes(context)
+    info = b"\x83" + by_hand("securefl-prg-1") + by_hand(label) + by_hand(context)
     return aes_ctr(hkdf(seed, info), size)
 
 
@@ -99,12 +84,12 @@ def elements(data, width):
 
 
 def cbor_array(*encoded):
-    return cbor_head(4, len(encoded)) + b"".join(encoded)
+    return head(4, len(encoded)) + b"".join(encoded)
 
 
 def digest_of(kind, *encoded):
     """SHA-256 of a kind and a list of values, in CBOR."""
-    value = cbor_array(cbor_text("securefl"), cbor_text(kind), cbor_array(*encoded))
+    value = cbor_array(by_hand("securefl"), by_hand(kind), cbor_array(*encoded))
     return hashlib.sha256(value).digest()
 
 
@@ -112,14 +97,9 @@ def bound_bytes(fields):
     """A binding in CBOR: its fields by length of name, then by name."""
     order = ("size", "round", "study", "width", "sender", "attempt", "content", "previous", "recipient")
     assert sorted(order) == sorted(fields)
-    out = b"\x82" + cbor_text("envelope") + cbor_head(5, len(order))
+    out = b"\x82" + by_hand("envelope") + head(5, len(order))
     for name in order:
-        value = fields[name]
-        out += cbor_text(name)
-        if isinstance(value, int):
-            out += cbor_head(0, value)
-        else:
-            out += cbor_text(value) if isinstance(value, str) else cbor_bytes(value)
+        out += by_hand(name) + by_hand(fields[name])
     return out
 
 
@@ -326,30 +306,26 @@ def test_inner_product_is_another_or_refused(case):
 
 
 def kind_digest(kind, value):
-    return hashlib.sha256(b"\x83" + cbor_text("securefl") + cbor_text(kind) + value).digest()
-
-
-def cbor_list(*entries):
-    return cbor_head(4, len(entries)) + b"".join(entries)
+    return hashlib.sha256(b"\x83" + by_hand("securefl") + by_hand(kind) + value).digest()
 
 
 def coin_digest(coin, context, name):
-    return kind_digest("integrity-coin", cbor_list(cbor_bytes(coin), cbor_bytes(context), cbor_text(name)))
+    return kind_digest("integrity-coin", cbor_array(by_hand(coin), by_hand(context), by_hand(name)))
 
 
 def challenge_digest(outcome, coins):
     order = sorted(coins, key=lambda name: (len(name.encode()), name.encode()))
-    by_name = cbor_head(5, len(coins)) + b"".join(cbor_text(n) + cbor_bytes(coins[n]) for n in order)
-    return kind_digest("integrity-challenge", cbor_list(cbor_bytes(outcome), by_name))
+    by_name = head(5, len(coins)) + b"".join(by_hand(n) + by_hand(coins[n]) for n in order)
+    return kind_digest("integrity-challenge", cbor_array(by_hand(outcome), by_name))
 
 
 def pair_element(private, peer, names, outcome, chi):
     """What a hospital shares with a peer, from their X25519 keys."""
     own, other = (X25519PrivateKey.from_private_bytes(scalar[-32:]) for scalar in (private, peer))
     points = sorted(key.public_key().public_bytes_raw() for key in (own, other))
-    context = cbor_bytes(cbor_list(cbor_bytes(outcome), cbor_bytes(chi)))
-    purpose = cbor_list(cbor_text("securefl-integrity-mask-1"), context, *map(cbor_text, sorted(names)))
-    info = cbor_list(cbor_text("securefl-agreement-1"), cbor_bytes(purpose), *map(cbor_bytes, points))
+    context = by_hand(cbor_array(by_hand(outcome), by_hand(chi)))
+    purpose = cbor_array(by_hand("securefl-integrity-mask-1"), context, *map(by_hand, sorted(names)))
+    info = cbor_array(by_hand("securefl-agreement-1"), by_hand(purpose), *map(by_hand, points))
     return int.from_bytes(hkdf(own.exchange(other.public_key()), info), "little")
 
 
@@ -430,9 +406,9 @@ def test_what_is_bad_in_an_integrity_case_is_one_thing():
 def test_coin(case):
     context, openings = unhex(case["context"]), list(map(unhex, case["openings"]))
     for opening, commitment in zip(openings, case["commitments"], strict=True):
-        second = digest_of("norm-commitment", cbor_bytes(context), cbor_bytes(opening))
+        second = digest_of("norm-commitment", by_hand(context), by_hand(opening))
         assert commit(opening, context).hex() == second.hex() == commitment
-    second = digest_of("norm-coin", cbor_bytes(context), cbor_array(*map(cbor_bytes, openings)))
+    second = digest_of("norm-coin", by_hand(context), cbor_array(*map(by_hand, openings)))
     assert coin(context, openings).hex() == second.hex() == case["coin"]
 
 
@@ -472,7 +448,7 @@ def second_projection(case):
     if size <= rows:
         return x
     blocks = [min(512, size - start) for start in range(0, size, 512)]
-    context = cbor_array(cbor_head(0, size), cbor_head(0, rows))
+    context = cbor_array(head(0, size), head(0, rows))
     length = sum(rows * -(-columns // 4) for columns in blocks)
     drawn, sums = iter(expansion(unhex(case["coin"]), "norm matrix", context, length)), [0] * rows
     for start, columns in zip(range(0, size, 512), blocks, strict=True):

@@ -70,6 +70,7 @@ from securefl.run_folder import RunFolder
 from securefl.study import Study
 from securefl.training.private import PrivateTrainer
 from securefl.training.trainer import Trainer
+from tests.securefl.small_study import small_study_in
 
 Hospitals = Mapping[int, set[str]]
 
@@ -368,3 +369,9 @@ def _play(
 def play() -> Play:
     """``play(study folder, run folder, silent=..., ...)``: a whole run, as ``Script`` says."""
     return _play
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> Study:
+    """A study with its records beside it, in the folder ``study``."""
+    return small_study_in(tmp_path / "study")

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-
 from securefl import running
 from securefl.run_folder import RunFolder
-from securefl.study import Study
-
-STUDY = """\
-name = "Running"
-seed = 1
-[simulation]
-[consortium]
-hospitals = 3
-[data]
-source = "npz"
-root = "records/{hospital}.npz"
-[model]
-kind = "logistic"
-[training]
-rounds = 1
-learning_rate = 0.1
-"""
 
 
-@pytest.fixture
-def study(tmp_path):
-    (tmp_path / "study" / "records").mkdir(parents=True)
-    (tmp_path / "study" / "study.toml").write_text(STUDY)
-    draw = np.random.default_rng(0)
-    for name in ("hospital-1", "hospital-2", "hospital-3"):
-        path = tmp_path / "study" / "records" / f"{name}.npz"
-        np.savez(path, x=draw.normal(size=(20, 4)), y=np.arange(20) % 2, classes=2)
-    return Study.load(tmp_path / "study")
-
-
-def test_a_run_reads_back_with_the_records_beside_its_study(tmp_path, study):
+def test_a_run_reads_back_with_the_records_beside_its_study(tmp_path, small_study):
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         running._enter(
-            folder, study, resume=False, overwrite=False, engine="local", workers=1, unchecked=False
+            folder, small_study, resume=False, overwrite=False, engine="local", workers=1, unchecked=False
         )
     result = running.load_result(tmp_path / "run")
     assert (result.finished, result.history, result.summary) == (False, [], {})
     assert sum(p.numel() for p in result.model.parameters()) == 10
 
 
-def test_what_will_run_is_looked_at_without_writing(tmp_path, study):
-    world = running._new_world(study, base_port=None, unchecked=False, local=True)
+def test_what_will_run_is_looked_at_without_writing(tmp_path, small_study):
+    world = running._new_world(small_study, base_port=None, unchecked=False, local=True)
     assert {name: len(data.train) for name, data in world.data.items()} == dict.fromkeys(
         world.terms.hospitals, 16
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from protocols.chain import Outcome, SignedOutcome
@@ -14,41 +13,19 @@ from securefl.engines.link import MAX_SECONDS, Reply
 from securefl.roles.effects import RoundDone
 from securefl.roles.messages import Behind, Settled
 from securefl.run_folder import RunFolder
-from securefl.study import Study
 from securefl.watch import Watch
 
-STUDY = """\
-name = "Watched"
-seed = 1
-[simulation]
-[consortium]
-hospitals = 3
-[data]
-source = "npz"
-root = "records/{hospital}.npz"
-[model]
-kind = "logistic"
-[training]
-rounds = 1
-learning_rate = 0.1
-"""
 NAMES = ["hospital-1", "hospital-2", "hospital-3"]
 
 
 @pytest.fixture
-def watched(tmp_path):
+def watched(tmp_path, small_study):
     """A watch over a run that has not begun, its run folder and its world."""
-    (tmp_path / "study" / "records").mkdir(parents=True)
-    (tmp_path / "study" / "study.toml").write_text(STUDY)
-    draw = np.random.default_rng(0)
-    for name in NAMES:
-        records = tmp_path / "study" / "records" / f"{name}.npz"
-        np.savez(records, x=draw.normal(size=(20, 4)), y=np.arange(20) % 2, classes=2)
-    study, folder = Study.load(tmp_path / "study"), RunFolder(tmp_path / "run")
-    world = running._new_world(study, base_port=None, unchecked=False, local=True)
+    folder = RunFolder(tmp_path / "run")
+    world = running._new_world(small_study, base_port=None, unchecked=False, local=True)
     with folder.locked():
         running._enter(
-            folder, study, resume=False, overwrite=False, engine="local", workers=1, unchecked=False
+            folder, small_study, resume=False, overwrite=False, engine="local", workers=1, unchecked=False
         )
         yield Watch(folder, world, lambda _: None, lambda _: None), folder, world
 

@@ -12,6 +12,7 @@ from securefl.audit.mutants import (
     crashes,
     dealing,
     leaks,
+    ledgers,
     letters,
     logs,
     masks,
@@ -38,9 +39,9 @@ from securefl.audit.registry import Mutant
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
-        masks, reuse, views, zero_shares, bindings, trust, seizure, openings, dealing, norms, sums, answers, receipts,
-        arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents, letters, people,
-        operators, logs, nodes, pairwise, secagg,
+        masks, reuse, views, zero_shares, bindings, trust, seizure, openings, ledgers, dealing, norms, sums, answers,
+        receipts, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents, letters,
+        people, operators, logs, nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip
