@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ cp pip pip-audit "$3/bin"
 PIP_AUDIT = """\
 #!/usr/bin/env bash
 case "$*" in *control.txt*) about=control ;; *) about=lock ;; esac
+echo "$*" >"$about.arguments"
 [ ! -f "$about.err" ] || cat "$about.err" >&2
 [ ! -f "$about.out" ] || cat "$about.out"
 exit "$(cat "$about.status")"
@@ -141,4 +143,43 @@ def test_a_failure_of_another_kind_fails_the_run(checkout: Checkout, about: str)
         1,
         True,
         True,
+    )
+
+
+def accept(checkout: Checkout, *lines: str) -> None:
+    checkout.write(".ci/accepted-vulnerabilities", "\n".join(["# a comment", "", *lines]))
+
+
+def test_what_is_accepted_until_today_or_later_is_not_looked_for_and_is_told(checkout: Checkout) -> None:
+    """The control is audited without the list."""
+    accept(
+        checkout,
+        f"PYSEC-1 {datetime.now(UTC):%Y-%m-%d} no template here is a stranger's",
+        "PYSEC-2 9999-12-31 x",
+    )
+    code, out, _ = checkout.run()
+    assert code == 0
+    assert "is accepted until 9999-12-31: x" in out
+    assert (
+        (checkout.folder / "lock.arguments")
+        .read_text()
+        .endswith("--ignore-vuln PYSEC-1 --ignore-vuln PYSEC-2\n")
+    )
+    assert "--ignore-vuln" not in (checkout.folder / "control.arguments").read_text()
+
+
+def test_what_was_accepted_until_an_earlier_day_is_looked_for_again(checkout: Checkout) -> None:
+    accept(checkout, "PYSEC-1 2026-01-31 x")
+    _, out, _ = checkout.run()
+    assert "PYSEC-1 was accepted until 2026-01-31, and no longer is." in out
+    assert "--ignore-vuln" not in (checkout.folder / "lock.arguments").read_text()
+
+
+@pytest.mark.parametrize("line", ["PYSEC-1", "PYSEC-1 2026-01-31", "PYSEC-1 soon x"])
+def test_nothing_is_accepted_without_a_last_day_and_a_reason(checkout: Checkout, line: str) -> None:
+    accept(checkout, line)
+    code, _, err = checkout.run()
+    assert (code, err) == (
+        1,
+        "error: .ci/accepted-vulnerabilities: PYSEC-1 needs a date, as 2026-01-31, and a reason.\n",
     )
