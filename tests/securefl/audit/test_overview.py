@@ -117,6 +117,7 @@ def test_the_matrix_has_every_mutant(call, monkeypatch):
     assert call("--mutants", "claims")[0] == 1
 
 
+@pytest.mark.slow
 def test_an_attack_that_members_refuse_says_nothing_but_what_came_of_it():
     command = [sys.executable, "-P", "-m", "securefl", "audit", "mutants", "model-from-the-coordinator"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

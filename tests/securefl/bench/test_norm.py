@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from protocols.norm_bounds import NormCheck
 from protocols.norm_program import sent_bytes
 from securefl.bench.norm import measure_norm
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_what_the_program_sends() -> None:
     figures = measure_norm(5000, hospitals=3, parties=2, width=16, repeats=1)
     # The formula knows nothing of the model's size.
