@@ -10,6 +10,7 @@ from protocols.envelope import OVERHEAD_BYTES
 from protocols.norm_program import sent_bytes
 from protocols.prg import SEED_BYTES
 from securefl import consortium as members
+from securefl.errors import StudyError
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 
@@ -84,6 +85,12 @@ def _privacy_lines(terms: Terms, size: int) -> list[str]:
 
     private, s = terms.private, terms.private.settings
     table = epsilon_table(private.mechanism(size), private.attempts, s.delta, private.refusal_delta)
+    reached = table[s.colluding_parties][1].pld
+    if s.epsilon is not None and reached > s.epsilon:
+        raise StudyError(
+            f"The noise stands in steps so coarse that epsilon is {reached:.6g} and not {s.epsilon:g}: set "
+            "aggregation.width = 32 or 64."
+        )
     return [
         f"Privacy of each {s.unit}: noise multiplier {private.multiplier:g}, {private.attempts} attempts, "
         f"delta {s.delta:g}",

@@ -33,23 +33,28 @@ PRIVACY = (
     ),
     Claim(
         id="one-patient-is-bounded",
-        statement="One patient, with all records, changes the integer sum of a round by at most the clip in L2 norm, "
-        "exactly.",
+        statement="One patient more or less in a hospital's file changes the integer sum of a round by at most the "
+        "clip in L2 norm, exactly.",
         adversary=_ONLOOKER,
         colluding=("party", "coordinator", "network", "hospital"),
         behaviour="semi-honest",
         where=(
             "protocols.bounded_rounding.bounded_rounding",
             "securefl.training.private.PrivateTrainer.update",
+            "securefl.data.partition.each_alone",
         ),
         how=("construction", "property test", "attack"),
         shown=(
             "tests/protocols/test_bounded_rounding.py::test_norm_is_bounded_whatever_comes",
+            "tests/guarantees/test_one_patient_of_the_file.py"
+            "::test_one_patient_of_the_file_moves_the_sum_by_no_more_than_the_clip",
             "tests/securefl/training/test_private.py"
             "::test_one_patient_moves_the_integers_by_no_more_than_the_clip_exactly",
         ),
-        limits="Each hospital keeps to it for its own patients. A patient with records at two hospitals is two.",
-        mutants=("clip-then-round",),
+        limits="Each hospital keeps to it for its own patients. A patient with records at two hospitals is two. A "
+        "study's own module must read each patient's records alone. Of a pool that a simulation deals out, the dealing "
+        "is taken as given; so is whether a hospital has more patients than it may have, or too few to train and test.",
+        mutants=("clip-then-round", "split-by-class"),
     ),
     Claim(
         id="draws-are-secret",
@@ -82,11 +87,16 @@ PRIVACY = (
         how=("construction", "property test", "attack"),
         shown=(
             "tests/securefl/privacy/test_ledger.py::test_two_studies_on_one_dataset_add_up",
+            "tests/securefl/privacy/test_ledger.py"
+            "::test_a_study_that_is_chosen_by_what_the_first_one_gave_cannot_pass_the_budget",
             "tests/securefl/privacy/test_ledger.py::test_a_charge_is_made_once_whenever_the_process_dies",
+            "tests/securefl/engines/test_hospital_node.py"
+            "::test_a_hospital_with_a_budget_takes_no_part_in_a_study_without_privacy",
             "tests/securefl/test_private_runs.py::test_a_budget_that_is_spent_ends_the_hospitals_part",
         ),
-        limits="Copies of records in other folders have accounts of their own. Who can erase the whole ledger forgets "
-        "what was spent.",
-        mutants=("ledger-of-a-run",),
+        limits="Over several studies, each chosen after what those before gave, the budget holds with twice its delta. "
+        "Copies of records in other folders have accounts of their own. Who can erase the whole ledger forgets what "
+        "was spent.",
+        mutants=("ledger-of-a-run", "budget-of-fixed-studies"),
     ),
 )

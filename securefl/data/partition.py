@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,35 @@ def held_out(labels: Labels, fraction: float, random: np.random.Generator) -> tu
         positions = random.permutation(np.flatnonzero(labels == label))
         test[positions[: int(fraction * len(positions) + 0.5)]] = True
     return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+Names = Callable[[], Sequence[bytes]]
+"""Gives a name for each of those that are split, which nobody else's presence changes."""
+
+Split = Callable[[str, Labels, Names, float, int], tuple[Indices, Indices]]
+"""(purpose, labels, names, fraction, seed): positions to train on, and positions held out."""
+
+
+def by_class(kind: str, labels: Labels, _names: Names, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """``held_out``: every class keeps its share. Who is held out depends on all that are there."""
+    return held_out(labels, fraction, generator(seed, kind))
+
+
+def each_alone(
+    kind: str, _labels: Labels, names: Names, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Each is held out, or not, by its name alone, with probability ``fraction`` over the seeds.
+
+    With one more, or one fewer, all others stay where they are: what a promise to each patient needs.
+    """
+    limit, purpose = int(Fraction(fraction) * 2**256), f"securefl data {kind} {seed} ".encode()
+    digests = (hashlib.sha256(purpose + name).digest() for name in names())
+    test = np.array([int.from_bytes(digest, "big") < limit for digest in digests], dtype=bool)
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+SPLITS: dict[str, Split] = {"by-class": by_class, "each-alone": each_alone}
+"""By the study's ``data.held_out``."""
 
 
 def by_site(sites: Labels, hospitals: int) -> list[Indices]:

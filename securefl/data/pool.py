@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securefl.data.partition import by_site, generator, held_out, iid, split_pool
+import numpy as np
+
+from securefl.data.partition import Names, Split, by_site, generator, iid, split_pool
 from securefl.data.records import HospitalData, Labels, Records
 from securefl.errors import DataError
 
@@ -26,19 +28,33 @@ class Pool:
     sites: int = 0
 
 
-def split_off_test(records: Records, classes: int, fraction: float, seed: int, where: str) -> HospitalData:
-    """Hold out a stratified ``fraction`` (0 to 1) of the records, drawn from ``seed``.
+def split_off_test(
+    records: Records,
+    classes: int,
+    split: Split,
+    fraction: float,
+    seed: int,
+    where: str,
+    names: Names | None = None,
+) -> HospitalData:
+    """Hold out a ``fraction`` (0 to 1) of the patients with all their records; a patient's class is its largest label.
+
+    names: of the patients, in the order of their first records; None: as ``Records.names``.
 
     Raises:
         DataError: nothing would be left to train on, or nothing to test on.
     """
-    train, test = held_out(records.labels, fraction, generator(seed, "held-out"))
+    groups = records.patient_groups()
+    largest = np.array([int(records.labels[group].max()) for group in groups], dtype=np.int64)
+    train, test = split("held-out", largest, names or records.names, fraction, seed)
     if not len(train) or not len(test):
+        whose = "records" if records.patients is None else "patients"
         raise DataError(
-            f"{where}: {len(records)} records cannot be split into training and held-out records with "
-            f"data.test_fraction = {fraction}; give more records or another fraction."
+            f"{where}: {len(groups)} {whose} cannot be split into training and held-out {whose} with "
+            f"data.test_fraction = {fraction}; give more {whose} or another fraction."
         )
-    return HospitalData(records.take(train), records.take(test), classes)
+    positions = [np.sort(np.concatenate([groups[k] for k in part])) for part in (train, test)]
+    return HospitalData(records.take(positions[0]), records.take(positions[1]), classes)
 
 
 def split_over_hospitals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,13 @@ class Records:
         """The same patients' records with other features, float32 (n, ...)."""
         return replace(self, features=features)
 
+    def names(self) -> list[bytes]:
+        """A name for each of ``patient_groups``, of its own number or content: nobody else's presence changes it."""
+        if self.patients is not None:
+            return [b"%d" % self.patients[group[0]] for group in self.patient_groups()]
+        contents = zip(self.features, self.labels, strict=True)
+        return [hashlib.sha256(b"%d " % label + features.tobytes()).digest() for features, label in contents]
+
     def patient_groups(self) -> list[Indices]:
         """Each patient's records, int64 positions, in the order in which the patients first appear."""
         if self.patients is None:
@@ -65,6 +73,23 @@ class HospitalData:
     train: Records
     test: Records
     classes: int
+
+
+def with_patients(records: Records, patients: Any, where: str) -> Records:
+    """The records with a number for each one's patient; as they are, where there is None.
+
+    Raises:
+        DataError: not one integer for each record.
+    """
+    if patients is None:
+        return records
+    numbers = np.asarray(patients)
+    if numbers.dtype.kind not in "iu" or numbers.shape != records.labels.shape:
+        raise DataError(
+            f"{where}: patients must be one integer for each of the {len(records)} records, but they have type "
+            f"{numbers.dtype} and shape {numbers.shape}."
+        )
+    return replace(records, patients=numbers.astype(np.int64))
 
 
 def checked_records(features: Any, labels: Any, where: str, classes: int | None = None) -> Records:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securefl.data import fed_heart, images, npz
+from securefl.data.partition import SPLITS, Split
 from securefl.data.pool import Pool, split_over_hospitals
 from securefl.data.records import HospitalData
 from securefl.data.user_module import declared_task, module_hospital
@@ -130,17 +131,22 @@ def input_shape_and_classes(
     return data.train.shape, data.classes
 
 
+def _split(settings: DataSettings) -> Split:
+    return SPLITS[settings.held_out or "by-class"]
+
+
 def _pool(settings: DataSettings, folder: Path, seed: int) -> Pool | None:
     """The source's pool, or None where each hospital has records of its own."""
     split_seed = seed if settings.split_seed is None else settings.split_seed
+    split = _split(settings)
     if settings.source == "mnist-5k":
-        return images.bundled_digits(settings.test_fraction, split_seed)
+        return images.bundled_digits(split, settings.test_fraction, split_seed)
     if settings.source in images.IMAGE_SOURCES:
         return images.torchvision_images(settings, folder)
     if settings.source == "fed-heart":
-        return fed_heart.heart_pool(split_seed)
+        return fed_heart.heart_pool(split, split_seed)
     if settings.source == "npz" and not npz.is_per_hospital(settings):
-        data, _ = npz.read_npz(npz.npz_path(settings, folder), settings.test_fraction, split_seed)
+        data, _ = npz.read_npz(npz.npz_path(settings, folder), split, settings.test_fraction, split_seed)
         return Pool(data.train, data.test, _at_least_two(data.classes, "npz"))
     return None
 
@@ -151,7 +157,8 @@ def _own_records(settings: DataSettings, folder: Path, hospital: str, seed: int)
         return _images(settings, folder, hospital, seed), True
     if settings.module is None:
         split_seed = seed if settings.split_seed is None else settings.split_seed
-        return npz.read_npz(npz.npz_path(settings, folder, hospital), settings.test_fraction, split_seed)
+        path, split = npz.npz_path(settings, folder, hospital), _split(settings)
+        return npz.read_npz(path, split, settings.test_fraction, split_seed)
     data = module_hospital(folder, settings.module, hospital, seed)
     shape, classes = declared_task(folder, settings.module)
     if (shape is not None and shape != data.train.shape) or (classes is not None and classes < data.classes):
@@ -188,7 +195,7 @@ def _images(settings: DataSettings, folder: Path, hospital: str, seed: int) -> H
     how = ImagingSettings(
         **given, spacing=tuple(spacing) if spacing else None, test_fraction=settings.test_fraction
     )
-    return load_imaging(how, folder / settings.root, hospital, split_seed)
+    return load_imaging(how, folder / settings.root, hospital, _split(settings), split_seed)
 
 
 def _classes_of_all(settings: DataSettings, folder: Path, hospitals: Sequence[str], seed: int) -> int:

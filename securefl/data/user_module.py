@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from securefl.data.records import HospitalData, Records, checked_records
+from securefl.data.records import HospitalData, Records, checked_records, with_patients
 from securefl.errors import DataError, SecureFLError
 
 
@@ -45,7 +45,8 @@ def module_hospital(folder: Path, reference: str, hospital: str, seed: int) -> H
     """One hospital's records from ``build(hospital, split) -> Dataset``, split "train" and then "test".
 
     The dataset has a length and gives (features, label) pairs, tensors, arrays or numbers; it is read in order, once,
-    under a torch generator seeded from the study. ``classes`` is one more than the largest label.
+    under a torch generator seeded from the study. It may have ``patients``, an integer for each record, the same for
+    records of one patient. ``classes`` is one more than the largest label.
 
     Raises:
         DataError: the function or the dataset fails, or its records do not pass.
@@ -114,6 +115,7 @@ def _materialise(build: Callable[..., Any], reference: str, hospital: str, split
         pairs = [dataset[index] for index in range(len(dataset))]
         features = [np.asarray(features) for features, _ in pairs]
         labels = [np.asarray(label) for _, label in pairs]
+        patients = getattr(dataset, "patients", None)
     except Exception as fault:
         raise DataError(f"{where}: the dataset fails: {type(fault).__name__}: {fault}.") from fault
     if not pairs:
@@ -123,4 +125,4 @@ def _materialise(build: Callable[..., Any], reference: str, hospital: str, split
     shapes = {array.shape for array in features}
     if len(shapes) > 1 or any(label.shape != () for label in labels):
         raise DataError(f"{where}: all features must have one shape, and each label must be one integer.")
-    return checked_records(np.stack(features), np.stack(labels), where)
+    return with_patients(checked_records(np.stack(features), np.stack(labels), where), patients, where)

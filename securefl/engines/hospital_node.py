@@ -7,6 +7,7 @@ message to the next (records and the built model are only kept as a cache).
 from __future__ import annotations
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from securefl.errors import ConsortiumError, RefusedError
 from securefl.permit import PermitError
 from securefl.roles.hospital import ANSWER, MEMORY, HospitalMachine, declined, not_approved
 from securefl.roles.host import Answering, Store, home_of
-from securefl.roles.messages import Announcement, Refusal, Settled, read_message
+from securefl.roles.messages import Announcement, Declined, Refusal, Settled, read_message
+from securefl.roles.refusals import told
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 from securefl.training.server import Vector
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
     from securefl.roles.spending import Spending
     from securefl.training.private import PrivateTrainer
     from securefl.training.trainer import Trainer
+
+
+BUDGET, EXCEEDED = "budget.toml", "budget-exceeded"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ class HospitalNode:
         store = Store(home_of(self._places.home, self._terms.study) / hospital)
         if (answer := self._not_approved(hospital, message, store)) is not None:
             return Reply([answer])
+        if (answer := self._without_limit(hospital, message)) is not None:
+            return Reply([answer])
         trainer = self._trainer(hospital)
         keys = self._keys_of(hospital)
         ledger = self._ledger(hospital)
@@ -148,6 +156,24 @@ class HospitalNode:
             member=hospital, about=about, hospital="", reason=NOT_APPROVED, explanation=sentence
         ).to_bytes()
 
+    def _without_limit(self, hospital: str, data: bytes) -> bytes | None:
+        """The answer of a hospital that has a budget to a study whose sums have no noise: they tell without a limit."""
+        folder = self._places.privacy
+        if self._terms.private is not None or folder is None or not (folder / hospital / BUDGET).exists():
+            return None
+        try:
+            message = read_message(data)
+        except EncodingError:
+            return None  # the machine says so
+        if not isinstance(message, Announcement):
+            return None
+        log.warning(
+            "%s contributes nothing: it has a budget, and the study has no table [privacy].", hospital
+        )
+        return Declined(
+            context=message.context.digest(), hospital=hospital, reason=EXCEEDED, explanation=told(EXCEEDED)
+        ).to_bytes()
+
     def _allowance(self, hospital: str) -> Budget | None:
         """What the permit allows the study now."""
         from securefl.privacy import Budget
@@ -194,7 +220,7 @@ class HospitalNode:
             data = self._study.settings.data
             root = self._study.folder / data.root.replace("{hospital}", hospital) if data.root else None
             dataset = dataset_name(data, root)
-            budgets = read_budgets(folder / hospital / "budget.toml")
+            budgets = read_budgets(folder / hospital / BUDGET)
             budget = budgets.of(dataset) if budgets else None
             ledger, allowance = PrivacyLedger(dataset, store, budget), partial(self._allowance, hospital)
             self._spending[hospital] = Spending(ledger, private, allowance)

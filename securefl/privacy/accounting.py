@@ -22,12 +22,14 @@ Source, PLD (privacy-loss distributions, rounded pessimistically): of the contin
 Source, noise of several parties: a sum of discrete Gaussians is one up to exp(+-tau) (``protocols.noise.closeness``).
     A transcript's probability so changes by at most exp(+-g), g = T (tau + xi) over all coordinates: epsilon + 2g at
     delta exp(g).
+Source, attempts of which the later ones are chosen by what the earlier ones gave: neither figure holds for them. A sum
+    of divergences of one order, fixed beforehand, does (Feldman and Zrnic 2021, theorem 4.3, the Renyi filter).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -127,7 +129,9 @@ def epsilon_table(
 
 
 def composed(steps: Steps, delta: float) -> Epsilon:
-    """Epsilon of all these attempts together, each kind so often, in whatever order and however adaptively.
+    """Epsilon of all these attempts together, each kind so often, in whatever order.
+
+    What is asked of the records may depend on all that was opened before; which kinds of attempts there are may not.
 
     Raises:
         PrivacyError: delta is not between 0 and 1.
@@ -167,6 +171,22 @@ def epsilon_of_curve(orders: Sequence[int], totals: Sequence[float], steps: Step
     return float(compute_epsilon(orders, totals, left)[0]) + _left_out(steps)
 
 
+def filter_order(first: Mapping[int, float], epsilon: float, delta: float) -> int:
+    """The order of a Rényi filter for epsilon at delta: that at which most attempts like the first one fit.
+
+    It depends on nothing that was opened, which a filter needs: the first attempt was chosen before.
+
+    first: the first attempt's Rényi divergence by order.
+    """
+
+    def fit(order: int) -> float:
+        # Canonne, Kamath and Steinke 2020, proposition 12, solved for the sum of the divergences.
+        cost = math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+        return (epsilon - cost) / max(first[order], 1e-300)
+
+    return max(first, key=fit)
+
+
 @lru_cache(maxsize=256)
 def pld_epsilon(steps: Steps, delta: float) -> float:
     """Epsilon by composing the privacy-loss distributions; ``composed`` says of what."""
@@ -181,11 +201,11 @@ def pld_epsilon(steps: Steps, delta: float) -> float:
     return float(distribution.get_epsilon_for_delta(left * math.exp(-gap))) + 2 * gap + _left_out(steps)
 
 
-def most(others: Steps, step: Step, horizon: int, epsilon: float, delta: float) -> int:
-    """How many attempts of a kind fit beside the others, of at most ``horizon``, by the privacy-loss distributions."""
+def most(step: Step, horizon: int, epsilon: float, delta: float) -> int:
+    """How many attempts of a kind fit, of at most ``horizon``, by the privacy-loss distributions."""
 
     def fits(count: int) -> bool:
-        return pld_epsilon((*others, (step, count)), delta) <= epsilon
+        return pld_epsilon(((step, count),), delta) <= epsilon
 
     if fits(horizon):
         return horizon

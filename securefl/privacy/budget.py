@@ -6,7 +6,8 @@
     unit = "patient"           # whom the budget protects; may be left out
 
 Without the file there is no budget, and only each study's own promise is kept. With it, a dataset that it does not
-name may not be used under privacy at all: a slip in a name must not be a budget without end.
+name may not be used under privacy at all: a slip in a name must not be a budget without end. Nor may any be used
+without privacy: what such a study tells has no number.
 """
 
 from __future__ import annotations

@@ -6,7 +6,10 @@ can leave a charge whose contribution never left, never a contribution without i
 Adversary: a study, or several, that ask for more than the hospital's budget or their own promise; a crash anywhere; a
     disk that loses or damages entries. Not whoever can write the ledger's folder: it could also begin an empty one.
 Promise: at the collusion bound of each study, all that was charged composes to no more than the budget; an entry that
-    is damaged, renamed, or missing before a later one stops the hospital and is never counted as nothing.
+    is damaged, renamed, or missing before a later one stops the hospital and is never counted as nothing. Attempts of
+    one kind are counted by their privacy-loss distribution. Once there are several kinds, the later ones may have been
+    chosen by what the earlier ones gave, and a Rényi filter counts them. Either way ends within epsilon at delta, so
+    that all ways together end within epsilon at twice delta.
 """
 
 from __future__ import annotations
@@ -128,22 +131,25 @@ class PrivacyLedger:
         counts = Counter(_for(limit.unit, charge.unit, s) for charge, s in charged)
         this = _for(limit.unit, mechanism.unit, step)
         wanted = counts.pop(this, 0) + 1
-        if this is not None and None not in counts:
-            others: Steps = tuple(sorted(((s, n) for s, n in counts.items() if s), key=repr))
+        if this is not None and not counts:
             # Asked for the next power of two, so that few rounds of a study compose anything.
             horizon = 1 << (wanted - 1).bit_length()
-            if wanted <= _most(others, this, horizon, limit.epsilon, limit.delta):
+            if wanted <= _most(this, horizon, limit.epsilon, limit.delta):
                 return
         candidate = Charge.of(
             self._dataset, len(charged), Occasion(b"", 0, 0, b""), mechanism, step.extra_delta
         )
-        found = _epsilon([*charged, (candidate, step)], limit.unit, limit.delta)
-        if found.pld <= limit.epsilon:
+        wished = [*charged, (candidate, step)]
+        if counts and (filtered := _filtered(wished, limit)) <= limit.epsilon:
             return
+        found = _epsilon(wished, limit.unit, limit.delta)
+        if not counts and found.pld <= limit.epsilon:
+            return
+        how = f" and, as studies that follow each other add up, {filtered:.4g}" if counts else ""
         raise RefusedError(
             "budget-exceeded",
-            f"This attempt would bring {self._dataset} to epsilon {found.pld:.4g} (by RDP {found.rdp:.4g}) at delta "
-            f"{limit.delta:.3g} for a {limit.unit}, after {len(charged) + 1} attempts, and {whose} is "
+            f"This attempt would bring {self._dataset} to epsilon {found.pld:.4g} (by RDP {found.rdp:.4g}){how} at "
+            f"delta {limit.delta:.3g} for a {limit.unit}, after {len(charged) + 1} attempts, and {whose} is "
             f"{limit.epsilon:g}: end the study here.",
         )
 
@@ -195,24 +201,44 @@ def _for(protected: str, charged: str, step: Step) -> Step | None:
 
 def _epsilon(charged: Sequence[tuple[Charge, Step]], unit: Unit, delta: float) -> Epsilon:
     """By RDP from the stored curves, by PLD from the stored mechanisms."""
+    steps, curves = _meant(charged, unit)
+    if len(curves) < len(charged):
+        return Epsilon(math.inf, math.inf)
+    orders = sorted(set.intersection(*map(set, curves))) if curves else []
+    totals = [math.fsum(curve[order] for curve in curves) for order in orders]
+    return Epsilon(
+        accounting.epsilon_of_curve(orders, totals, steps, delta), accounting.pld_epsilon(steps, delta)
+    )
+
+
+def _filtered(charged: Sequence[tuple[Charge, Step]], limit: Budget) -> float:
+    """By the stored curves at one order, which the limit and the first charge decide."""
+    charged = sorted(charged, key=lambda pair: pair[0].number)
+    steps, curves = _meant(charged, limit.unit)
+    if len(curves) < len(charged):
+        return math.inf
+    order = accounting.filter_order(curves[0], limit.epsilon, limit.delta)
+    if not all(order in curve for curve in curves):
+        return math.inf
+    total = math.fsum(curve[order] for curve in curves)
+    return accounting.epsilon_of_curve([order], [total], steps, limit.delta)
+
+
+def _meant(charged: Sequence[tuple[Charge, Step]], unit: Unit) -> tuple[Steps, list[dict[int, float]]]:
+    """For one unit: the kinds of steps with their numbers, and each one's curve, but of charges that mean nothing."""
     counts: Counter[Step] = Counter()
     curves: list[dict[int, float]] = []
     for charge, step in charged:
         meant = _for(unit, charge.unit, step)
         if meant is None:
-            return Epsilon(math.inf, math.inf)
+            continue
         counts[meant] += 1
         if meant is step:
             pairs = zip(charge.orders, charge.curve, strict=True)
             curves.append({order: math.inf if c == ENDLESS else c / SCALE for order, c in pairs})
         else:
             curves.append(dict(zip(ORDERS, accounting.curve(meant), strict=True)))
-    steps = tuple(sorted(counts.items(), key=repr))
-    orders = sorted(set.intersection(*map(set, curves))) if curves else []
-    totals = [math.fsum(curve[order] for curve in curves) for order in orders]
-    return Epsilon(
-        accounting.epsilon_of_curve(orders, totals, steps, delta), accounting.pld_epsilon(steps, delta)
-    )
+    return tuple(sorted(counts.items(), key=repr)), curves
 
 
 _most = lru_cache(maxsize=64)(accounting.most)

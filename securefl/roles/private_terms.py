@@ -17,7 +17,7 @@ from protocols.noise import party_variance
 from protocols.norm_bounds import largest_bound
 from protocols.ring import Encoding
 from securefl.errors import StudyError
-from securefl.privacy.accounting import multiplier_for
+from securefl.privacy.accounting import BLUR, multiplier_for
 from securefl.privacy.mechanism import Mechanism
 from securefl.study.privacy_settings import PrivacySettings
 from securefl.study.training_settings import AggregationSettings, TrainingSettings
@@ -140,8 +140,14 @@ class PrivateTerms:
 
     @cached_property
     def party_variance(self) -> int:
-        """Variance of each party's noise on each coordinate, in units squared."""
-        return party_variance(self.clip_units, self.multiplier, self.parties, self.settings.colluding_parties)
+        """Variance of each party's noise on each coordinate, in units squared.
+
+        Where there is a target, it has what the accountant takes off for the rounding: in a coarse ring that is much.
+        """
+        s = self.settings
+        variance = party_variance(self.clip_units, self.multiplier, self.parties, s.colluding_parties)
+        honest = self.parties - s.colluding_parties
+        return variance + (0 if s.epsilon is None else -(-BLUR // honest))
 
     def mechanism(self, size: int) -> Mechanism:
         """What one attempt does to vectors of ``size`` coordinates, for the accounting.

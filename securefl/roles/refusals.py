@@ -21,8 +21,8 @@ SENTENCES: Mapping[str, str] = {
         "Its update has an entry that is not a number or beyond the study's range: see its own log."
     ),
     "budget-exceeded": (
-        "The round would cost more privacy than its budget, its permit or the study's promise allows: end the study "
-        "here."
+        "The round would cost more privacy than its budget, its permit or the study's promise allows, as each does "
+        "without [privacy]: end the study here."
     ),
     "damaged-ledger": "Its privacy ledger is damaged: it contributes to nothing before that is mended.",
     "no-ledger": "It has no privacy ledger, which a private study needs: give it one.",

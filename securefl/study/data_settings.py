@@ -8,6 +8,11 @@ from pydantic import Field, model_validator
 
 from securefl.study.settings import FileName, ModuleReference, Settings
 
+ROOTED = ("mnist", "fashion-mnist", "cifar10", "npz", "imaging")
+"""Sources that read files in ``root``."""
+SPLIT_HERE = ("mnist-5k", "fed-heart", "npz", "imaging")
+"""Sources of real records in which nobody has said which are held out."""
+
 
 class Partition(Settings):
     """How a data set in one piece is split over the hospitals. Deterministic by the study's seed."""
@@ -87,6 +92,11 @@ class DataSettings(Settings):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of the records held out, where the source has no split"
     )
+    held_out: Literal["by-class", "each-alone"] | None = Field(
+        None,
+        description="who is held out, where the source has no split: a share of each class (by-class, the default), or "
+        "each patient by itself, whoever else is there (each-alone, the only one with privacy of patients)",
+    )
     split_seed: int | None = Field(
         None, ge=0, lt=2**63, description="seed of the held-out split (default: the study's)"
     )
@@ -121,6 +131,10 @@ class DataSettings(Settings):
             raise ValueError('module goes with source = "module", and only with it')
         if (self.source == "imaging") != (self.imaging is not None):
             raise ValueError('the table data.imaging goes with source = "imaging", and only with it')
+        if self.held_out == "each-alone" and self.source not in SPLIT_HERE:
+            raise ValueError(f'source = "{self.source}" has a split of its own: leave held_out out')
+        if self.root is not None and self.source not in ROOTED:
+            raise ValueError(f'source = "{self.source}" reads no folder: leave root out')
         given = self.public_mean is not None and self.public_std is not None
         if given != (self.standardise == "public") or len(self.public_mean or []) != len(
             self.public_std or []
@@ -128,6 +142,6 @@ class DataSettings(Settings):
             raise ValueError('standardise = "public" needs public_mean and public_std, of the same length')
         if self.maximum_records < self.minimum_records:
             raise ValueError("maximum_records must be at least minimum_records")
-        if self.source in ("mnist", "fashion-mnist", "cifar10", "npz", "imaging") and self.root is None:
+        if self.source in ROOTED and self.root is None:
             raise ValueError(f'source = "{self.source}" needs root, the folder of its files')
         return self

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from securefl.study.data_settings import DataSettings
+from securefl.study.data_settings import SPLIT_HERE, DataSettings
 from securefl.study.privacy_settings import PrivacySettings
 from securefl.study.settings import FileName, MemberName, Settings
 from securefl.study.training_settings import (
@@ -164,6 +164,8 @@ class StudySettings(Settings):
             raise ValueError(
                 "under privacy no sum without noise may exist: leave plaintext and float out of simulation.baselines"
             )
+        if privacy.unit == "patient":
+            self._each_patient_alone()
         training = self.training
         if privacy.unit == "patient" and (
             training.local_epochs != 1
@@ -174,4 +176,29 @@ class StudySettings(Settings):
             raise ValueError(
                 'with unit = "patient" a round is one step over all hospitals: leave training.local_epochs, '
                 "optimizer, momentum and weight_decay out, and set the server's momentum"
+            )
+
+    def _each_patient_alone(self) -> None:
+        """What one patient does to the others' records before the training."""
+        data = self.data
+        if data.source in SPLIT_HERE and data.held_out is None:
+            # Said here, so that whoever loads records needs no other table than theirs.
+            object.__setattr__(self, "data", data.model_copy(update={"held_out": "each-alone"}))
+        elif data.source in SPLIT_HERE and data.held_out != "each-alone":
+            raise ValueError(
+                'with unit = "patient", set data.held_out = "each-alone": a split by class moves other patients when '
+                "one comes or goes"
+            )
+        if (
+            data.imaging is not None
+            and data.imaging.mixed_spacing == "resample"
+            and data.imaging.spacing is None
+        ):
+            raise ValueError(
+                'with unit = "patient", give data.imaging.spacing: else the first volume decides about all others'
+            )
+        if data.minimum_records > 1:
+            raise ValueError(
+                'with unit = "patient", leave data.minimum_records out: one patient could decide whether a hospital '
+                "takes part"
             )

@@ -28,7 +28,12 @@ from securefl.models import Layout, build_model
 from securefl.study.schema import StudySettings
 from securefl.training.local import round_seed, train
 from securefl.training.patient_gradients import PatientGradients
-from securefl.training.private_model import check_patients, check_private_model, check_private_settings
+from securefl.training.private_model import (
+    check_patients,
+    check_patients_are_told,
+    check_private_model,
+    check_private_settings,
+)
 from securefl.training.sampling import poisson_sample
 from securefl.training.schedule import schedule_factor
 
@@ -52,7 +57,8 @@ class PrivateTrainer:
     Raises:
         StudyError: settings that mean nothing under privacy, or a clip that does not fit the ring.
         ModelError: the model mixes records or has buffers.
-        DataError: more patients than the study says that a hospital has, or public constants of another shape.
+        DataError: more patients than the study says that a hospital has, records that do not say whose they are, or
+            public constants of another shape.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class PrivateTrainer:
         self._privacy = check_private_settings(settings)
         self._settings, self._hospital = settings, hospital
         self._fraction_bits, self._sampler = fraction_bits, _sampler or poisson_sample
+        check_patients_are_told(settings, hospital, data.train)
         shape = data.train.shape
         self._model = build_model(settings.model, folder, shape, data.classes, settings.seed)
         check_private_model(self._model, settings, shape)

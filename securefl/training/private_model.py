@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from securefl.data import Records
 from securefl.errors import DataError, ModelError, StudyError
 from securefl.study.privacy_settings import PrivacySettings
 from securefl.study.schema import StudySettings
@@ -74,6 +75,20 @@ def check_patients(privacy: PrivacySettings, hospital: str, patients: int) -> in
             "privacy.patients); leave some out, or let the study raise it."
         )
     return largest
+
+
+def check_patients_are_told(settings: StudySettings, hospital: str, records: Records) -> None:
+    """Refuse a hospital's own records that do not say whose they are, where each patient is promised something.
+
+    Raises:
+        DataError: two records could be one patient's, and count twice.
+    """
+    told = records.patients is not None or settings.data.source not in ("npz", "module")
+    if settings.privacy is not None and settings.privacy.unit == "patient" and not told:
+        raise DataError(
+            f"The records of {hospital} do not say whose they are: give an array patients beside them, an integer for "
+            "each record, the same for records of one patient."
+        )
 
 
 def check_private_model(model: nn.Module, settings: StudySettings, shape: tuple[int, ...]) -> None:

@@ -9,9 +9,14 @@ import pytest
 from rich.console import Console
 
 from securefl.data import load_all
-from securefl.errors import DataError, ModelError
+from securefl.errors import DataError, ModelError, StudyError
+from securefl.privacy import spent
+from securefl.roles import private_terms
+from securefl.roles.private_terms import PrivateTerms
 from securefl.roles.terms import Terms
 from securefl.study import Study
+from securefl.study.privacy_settings import PrivacySettings
+from securefl.study.training_settings import AggregationSettings, TrainingSettings
 from securefl.study_check import check_study, members_of, plan_tables
 from securefl.training.private import PrivateTrainer
 from securefl.world import World
@@ -126,6 +131,55 @@ def test_epsilon_stands_beside_each_number_of_parties_in_words(tmp_path: Path) -
     assert len(found) == 3
     for line, end in zip(found, ends, strict=True):
         assert line.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("width", "coordinates", "largest", "rate", "rounds", "target", "unit"),
+    [
+        (16, 10, 100, 0.1, 100, 3.0, "patient"),
+        (32, 1000, 10**6, 0.01, 300, 3.0, "patient"),
+        (16, 11, None, 1.0, 5, 500.0, "hospital"),
+    ],
+)
+def test_the_target_is_met_in_coarse_rings_too(
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    coordinates: int,
+    largest: int | None,
+    rate: float,
+    rounds: int,
+    target: float,
+    unit: str,
+) -> None:
+    """(C) Without what the accountant takes off for the rounding the last round would be one too many."""
+    numbers = {"patients": 4 * largest, "largest_hospital": largest} if largest else {}
+    settings = PrivacySettings.model_validate(
+        {"unit": unit, "epsilon": target, "delta": 1e-5, "clip": 1.0, "sampling_rate": rate, **numbers}
+    )
+    training = TrainingSettings(rounds=rounds, learning_rate=0.1)
+
+    def reached() -> float:
+        terms = PrivateTerms.of(settings, training, AggregationSettings(width=width), 4, 3)
+        return spent(terms.mechanism(coordinates), rounds, 1e-5, 1).pld
+
+    assert 0.99 * target < reached() <= target
+    monkeypatch.setattr(private_terms, "BLUR", 0)
+    assert reached() > target
+
+
+def test_a_study_whose_noise_misses_its_target_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = study(tmp_path, PRIVATE.replace("noise_multiplier = 1.5", "epsilon = 3.0"))
+    assert check_study(path)[-1] == "This study can run."
+    calibrated = private_terms.multiplier_for
+    monkeypatch.setattr(
+        private_terms, "multiplier_for", lambda *args, **more: 0.9 * calibrated(*args, **more)
+    )
+    with pytest.raises(
+        StudyError, match=r"so coarse that epsilon is 3\.\d+ and not 3: set aggregation\.width"
+    ):
+        check_study(path)
 
 
 @pytest.mark.parametrize(

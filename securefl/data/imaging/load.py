@@ -1,4 +1,4 @@
-"""From a hospital's folder to its records: the one entry point, and the split by patient."""
+"""From a hospital's folder to its records: the one entry point."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from securefl.data.imaging.nifti import read_nifti
 from securefl.data.imaging.settings import ImagingSettings
 from securefl.data.imaging.table import Entry, inside, read_table
 from securefl.data.imaging.volumes import Spacing, Volume, same_spacing, slices_of
-from securefl.data.partition import generator, held_out
-from securefl.data.records import Features, HospitalData, Labels, Records, checked_records
+from securefl.data.partition import Split
+from securefl.data.pool import split_off_test
+from securefl.data.records import Features, HospitalData, Labels, checked_records
 from securefl.errors import DataError
 
 PLACEHOLDER = "{hospital}"
 
 
-def load_imaging(settings: ImagingSettings, root: Path, hospital: str, seed: int) -> HospitalData:
+def load_imaging(
+    settings: ImagingSettings, root: Path, hospital: str, split: Split, seed: int
+) -> HospitalData:
     """What one hospital holds: features float32 (n, 1, size, size) from 0 to 1, labels, and patients.
 
-    root: the folder of the files, or MedMNIST's archive; ``{hospital}`` in it stands for the hospital's name. seed:
-    draws the held-out patients, stratified by a patient's largest label; MedMNIST's splits are used as given.
+    root: the folder of the files, or MedMNIST's archive; ``{hospital}`` in it stands for the hospital's name. split,
+    seed: who is held out, patient by patient; MedMNIST's splits are used as given.
 
     Raises:
         DataError: a file is missing, malformed, cut, or contradicts another; the message names it relative to the
@@ -57,27 +60,11 @@ def load_imaging(settings: ImagingSettings, root: Path, hospital: str, seed: int
     records = replace(
         records, patients=np.repeat(np.array(patients, dtype=np.int64), [len(label) for _, label in parts])
     )
-    return split_by_patient(
-        records, declared or max(2, largest + 1), settings.test_fraction, seed, f"Hospital {hospital}"
-    )
-
-
-def split_by_patient(records: Records, classes: int, fraction: float, seed: int, where: str) -> HospitalData:
-    """Hold out all records of a ``fraction`` (0 to 1) of the patients, stratified by the patients' largest labels.
-
-    Raises:
-        DataError: no patient would be left to train on, or none to test on.
-    """
-    groups = records.patient_groups()
-    largest = np.array([int(records.labels[group].max()) for group in groups], dtype=np.int64)
-    train, test = held_out(largest, fraction, generator(seed, "held-out"))
-    if not len(train) or not len(test):
-        raise DataError(
-            f"{where}: {len(groups)} patients cannot be split into training and held-out patients with "
-            f"data.test_fraction = {fraction}; give more patients or another fraction."
-        )
-    positions = [np.sort(np.concatenate([groups[k] for k in part])) for part in (train, test)]
-    return HospitalData(records.take(positions[0]), records.take(positions[1]), classes)
+    classes_ = declared or max(2, largest + 1)
+    return split_off_test(
+        records, classes_, split, settings.test_fraction, seed, f"Hospital {hospital}",
+        names=lambda: [patient.encode() for patient in numbers],
+    )  # fmt: skip
 
 
 def _entries(settings: ImagingSettings, root: Path, hospital: str) -> tuple[list[Entry], int | None]:

@@ -28,6 +28,7 @@ from securefl.attacks.canaries import (
 )
 from securefl.attacks.central import Pieces, Plan, honest
 from securefl.data.fed_heart import heart_pool
+from securefl.data.partition import by_class
 from securefl.data.records import Indices, Records
 from securefl.errors import DataError
 from securefl.models.build import mlp
@@ -125,7 +126,7 @@ CANARIES, ROUNDS, RATE, MULTIPLIER, PARTIES, BITS = 400, 300, 0.02, 2.0, 3, 20
 @cache
 def heart_records() -> Records:
     """A quarter of fed-heart's training patients, standardised: canaries are the point here."""
-    train = heart_pool(0).train
+    train = heart_pool(by_class, 0).train
     scaled = (train.features - train.features.mean(0)) / train.features.std(0)
     return Records(scaled.astype(np.float32), train.labels).take(np.arange(0, len(train), 4))
 

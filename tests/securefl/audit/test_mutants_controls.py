@@ -24,6 +24,7 @@ import protocols.noise
 import protocols.projection
 import protocols.sharing
 import securefl.consortium
+import securefl.data.sources
 import securefl.durable
 import securefl.roles.hospital
 import securefl.roles.host
@@ -45,10 +46,12 @@ from securefl.audit.mutants.messages import read_on_trust
 from securefl.audit.stage_cast import HOSPITALS
 from securefl.cli import app as cli_app
 from securefl.cli import main
+from securefl.data.partition import SPLITS, by_class
 from securefl.deploy import authority, plan
 from securefl.engines import link
 from securefl.errors import RefusedError
 from securefl.privacy import PrivacyLedger
+from securefl.privacy import ledger as ledger_module
 from securefl.roles import committee_runner, private_terms
 from securefl.roles.committee_runner import CommitteeRunner
 from securefl.roles.effects import Enter, Keep, Send
@@ -375,6 +378,17 @@ def no_clip(patch):
     patch(securefl.training.private, "bounded_rounding", rounded)
 
 
+def split_by_class(patch):
+    patch(securefl.data.sources, "SPLITS", dict.fromkeys(SPLITS, by_class))
+
+
+def studies_that_add_up(patch):
+    def counted(charged, limit):
+        return ledger_module._epsilon(charged, limit.unit, limit.delta).pld
+
+    patch(ledger_module, "_filtered", counted)
+
+
 def draws_by_the_seed(patch):
     rounds = count()
 
@@ -570,6 +584,8 @@ REMOVED = {
     "noise-forgotten": [no_noise, sums_as_they_are, no_variance, noise_of_one_party],
     "clip-then-round": [rounding_after_the_clip, no_clip],
     "draws-from-the-seed": [draws_by_the_seed, everybody_is_drawn],
+    "split-by-class": [split_by_class],
+    "budget-of-fixed-studies": [nobody_looks_at_the_budget, studies_that_add_up],
     "ledger-of-a-run": [nobody_looks_at_the_budget, nothing_is_charged],
     "seed-of-32-bits": [seeds_of_8_bits],
     "scalar-mask": [one_scalar],

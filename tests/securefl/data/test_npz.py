@@ -153,3 +153,32 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(whole[: len(whole) // 2]))
     with pytest.raises(DataError, match=r"not an \.npz file"):
         load_all(POOLED, tmp_path, NAMES, seed=0)
+
+
+@pytest.mark.parametrize("held_out", ["by-class", "each-alone"])
+def test_the_records_of_a_patient_stay_together(tmp_path: Path, held_out: str) -> None:
+    x, y = some(60)
+    patients = np.repeat(np.arange(20) * 7, 3)
+    write_own(tmp_path, "alpha", x=x, y=y, classes=3, patients=patients)
+    own = OWN.model_copy(update={"held_out": held_out})
+    data = load_hospital(own, tmp_path, "alpha", NAMES, seed=0)
+    assert data.train.patients is not None
+    assert data.test.patients is not None
+    assert set(data.train.patients) | set(data.test.patients) == set(patients)
+    assert not set(data.train.patients) & set(data.test.patients)
+    assert len(data.train) + len(data.test) == 60
+    write_own(tmp_path, "alpha", classes=3, x_train=x, y_train=y, x_test=x, y_test=y, patients_train=patients)
+    again = load_hospital(own, tmp_path, "alpha", NAMES, seed=0)
+    assert again.train.patients is not None
+    assert np.array_equal(again.train.patients, patients)
+    assert again.test.patients is None
+
+
+@pytest.mark.parametrize("wrong", [np.arange(19), np.arange(20.0), np.zeros((20, 1), np.int64)])
+def test_patients_are_one_integer_for_each_record(tmp_path: Path, wrong: np.ndarray) -> None:
+    x, y = some(20)
+    write_own(tmp_path, "alpha", x=x, y=y, classes=3, patients=wrong)
+    with pytest.raises(
+        DataError, match=r"alpha\.npz: patients must be one integer for each of the 20 records"
+    ):
+        load_hospital(OWN, tmp_path, "alpha", NAMES, seed=0)

@@ -142,3 +142,32 @@ def test_the_held_out_part_is_stratified(labels: list[int], fraction: float, see
     assert is_exact([train, test], len(array))
     for label in set(labels):
         assert abs(int((array[test] == label).sum()) - fraction * labels.count(label)) <= 0.5
+
+
+@given(
+    names=st.lists(st.binary(max_size=8), unique=True, min_size=1, max_size=60),
+    fraction=st.floats(0.05, 0.95),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_whom_it_holds_out_alone_depends_on_nobody_else(
+    names: list[bytes], fraction: float, seed: int, data: st.DataObject
+) -> None:
+    def held(names: list[bytes]) -> set[bytes]:
+        labels = np.zeros(len(names), dtype=np.int64)
+        train, test = partition.each_alone("held-out", labels, lambda: names, fraction, seed)
+        assert is_exact([train, test], len(names))
+        return {names[k] for k in test}
+
+    left_out = data.draw(st.sampled_from(names))
+    others = [name for name in data.draw(st.permutations(names)) if name != left_out]
+    assert held(others) == held(names) - {left_out}
+
+
+def test_it_holds_out_the_share_that_was_asked_for_and_another_one_for_another_seed() -> None:
+    names = [b"%d" % k for k in range(4000)]
+    labels = np.zeros(len(names), dtype=np.int64)
+    parts = [partition.each_alone("held-out", labels, lambda: names, 0.25, seed)[1] for seed in (1, 2)]
+    # Within five standard deviations.
+    assert all(abs(len(part) - 1000) < 5 * (4000 * 0.25 * 0.75) ** 0.5 for part in parts)
+    assert len(np.intersect1d(*parts)) < 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from securefl.data.partition import by_class
 from securefl.data.pool import Pool, split_off_test, split_over_hospitals
 from securefl.data.records import Records
 from securefl.errors import DataError
@@ -44,8 +45,8 @@ def test_held_out_records_are_split_evenly_whatever_the_skew() -> None:
 
 def test_split_off_test_needs_records_for_both_parts() -> None:
     with pytest.raises(DataError, match=r"ward\.npz: 2 records cannot be split"):
-        split_off_test(numbered(0, 2), 2, 0.2, 0, "ward.npz")
-    split = split_off_test(numbered(0, 50), 2, 0.2, 0, "ward.npz")
+        split_off_test(numbered(0, 2), 2, by_class, 0.2, 0, "ward.npz")
+    split = split_off_test(numbered(0, 50), 2, by_class, 0.2, 0, "ward.npz")
     assert (len(split.train), len(split.test)) == (40, 10)
-    other = split_off_test(numbered(0, 50), 2, 0.2, 1, "ward.npz")
+    other = split_off_test(numbered(0, 50), 2, by_class, 0.2, 1, "ward.npz")
     assert not np.array_equal(split.test.features, other.test.features)

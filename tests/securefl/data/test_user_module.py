@@ -147,3 +147,19 @@ def test_cached_bytecode_is_neither_read_nor_written(tmp_path: Path) -> None:
     write(clean, TEN_LINES)
     load_function(clean, "records.py:build", DataError)
     assert [entry.name for entry in clean.iterdir()] == ["records.py"]
+
+
+def test_a_dataset_may_say_whose_its_records_are(tmp_path: Path) -> None:
+    told = TEN_LINES.replace(
+        "    return TensorDataset(features, torch.arange(count) % 3)",
+        "    dataset = TensorDataset(features, torch.arange(count) % 3)\n"
+        "    dataset.patients = [k // 2 for k in range(count)]\n"
+        "    return dataset",
+    )
+    write(tmp_path, told)
+    data = load_hospital(MODULE, tmp_path, "alpha", NAMES, 0)
+    assert data.train.patients is not None
+    assert data.train.patients.tolist() == [k // 2 for k in range(12)]
+    write(tmp_path, told.replace("k // 2", "str(k)"))
+    with pytest.raises(DataError, match="patients must be one integer for each of the 12 records"):
+        load_hospital(MODULE, tmp_path, "alpha", NAMES, 0)

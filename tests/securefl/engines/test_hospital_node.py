@@ -136,6 +136,21 @@ def test_a_steward_without_a_folder_for_permits_is_an_error(places, announcement
         answer(replace(places, permit=None), announcement)
 
 
+def test_a_hospital_with_a_budget_takes_no_part_in_a_study_without_privacy(places, announcement, caplog):
+    """What such a study tells has no number; before a record is read, and in round 0 too."""
+    places = replace(places, steward=b"", permit=None, privacy=places.study / "privacy")
+    budget = places.privacy / "north" / "budget.toml"
+    budget.parent.mkdir(parents=True)
+    assert answer(places, announcement).reason == "other-model"  # the control: it has none
+    (places.study / "ran").unlink()
+    budget.write_text('[datasets."another"]\nepsilon = 1.0\ndelta = 1e-5\n')
+    declined = answer(places, announcement)
+    assert isinstance(declined, Declined)
+    assert (declined.context, declined.reason) == (announcement.context.digest(), "budget-exceeded")
+    assert "no table [privacy]" in caplog.text
+    assert not (places.study / "ran").exists()
+
+
 def outcomes(places, study):
     """Two outcomes of a study, signed by the parties: the statistics round's, and an update's."""
     consortium = members.load(places.consortium)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise, product
@@ -17,7 +18,16 @@ from scipy.stats import norm
 
 from protocols.noise import party_variance
 from securefl.privacy import Epsilon, Mechanism, PrivacyError, epsilon_table, multiplier_for, spent
-from securefl.privacy.accounting import ORDERS, Step, composed, curve, most, pld_epsilon
+from securefl.privacy.accounting import (
+    ORDERS,
+    Step,
+    composed,
+    curve,
+    epsilon_of_curve,
+    filter_order,
+    most,
+    pld_epsilon,
+)
 from tests.work import calls
 
 UNITS = 2**20
@@ -322,11 +332,27 @@ def test_kinds_of_attempts_compose():
 
 
 def test_how_many_fit_is_the_last_that_does():
-    others, step = ((Step(0.1, 2.0, 2.0), 30),), Step(0.2, 3.0, 3.0)
-    fit = most(others, step, 1000, 3.0, 1e-5)
-    assert pld_epsilon((*others, (step, fit)), 1e-5) <= 3 < pld_epsilon((*others, (step, fit + 1)), 1e-5)
-    assert most(others, step, 5, 3.0, 1e-5) == 5
-    assert most(others, step, 5, 0.01, 1e-5) == 0
+    step = Step(0.2, 3.0, 3.0)
+    fit = most(step, 1000, 3.0, 1e-5)
+    assert pld_epsilon(((step, fit),), 1e-5) <= 3 < pld_epsilon(((step, fit + 1),), 1e-5)
+    assert most(step, 5, 3.0, 1e-5) == 5
+    assert most(step, 5, 0.01, 1e-5) == 0
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize("step", [Step(1.0, 2.0, 2.0), Step(0.2, 1.1, 1.1), Step(0.01, 0.8, 0.8)])
+def test_the_filters_order_is_the_one_at_which_most_of_the_first_kind_fit(step, epsilon):
+    rhos = dict(zip(ORDERS, curve(step), strict=True))
+    order = filter_order(rhos, epsilon, 1e-5)
+
+    def fit(at):
+        def allowed(count):
+            kinds = ((step, count),)
+            return epsilon_of_curve([at], [count * rhos[at]], kinds, 1e-5) <= epsilon
+
+        return bisect_left(range(1, 20_000), True, key=lambda count: not allowed(count))
+
+    assert fit(order) == max(map(fit, ORDERS))
 
 
 def test_coarse_integers_give_no_promise_rather_than_a_wrong_one():

@@ -10,6 +10,7 @@ import pytest
 from securefl.data.imaging import ImagingSettings, load_imaging
 from securefl.data.imaging.brats import patient_of, read_cases, with_mask
 from securefl.data.imaging.table import read_table
+from securefl.data.partition import by_class
 from securefl.errors import DataError
 
 from .conftest import body, write_nifti, write_table
@@ -102,7 +103,7 @@ def test_labels_come_from_the_masks(tmp_path: Path) -> None:
     settings = ImagingSettings("nifti", masks="cases", slices=4, image_size=16, test_fraction=0.5)
     for k in range(8):
         write_case(tmp_path / "cases", f"p{k}", "_t1.nii.gz", "_seg.nii.gz", k, lesion=k < 4)
-    data = load_imaging(settings, tmp_path, "alpha", 0)
+    data = load_imaging(settings, tmp_path, "alpha", by_class, 0)
     assert data.classes == 2
     for part in (data.train, data.test):
         assert len(part) == 16
@@ -119,7 +120,7 @@ def test_a_label_that_contradicts_the_mask(tmp_path: Path) -> None:
         write_case(tmp_path / "cases", f"p{k}", "_t1.nii.gz", "_seg.nii.gz", k, lesion=k != 2)
     rows = [f"q{k},cases/p{k}/p{k}_t1.nii.gz,{int(k != 2)}" for k in range(4)]
     write_table(tmp_path, *rows)
-    assert load_imaging(settings, tmp_path, "alpha", 0).classes == 2
+    assert load_imaging(settings, tmp_path, "alpha", by_class, 0).classes == 2
     for k, says in (
         (1, "the label is 0, but its mask shows a lesion"),
         (2, "the label is 1, but its mask shows no lesion"),
@@ -128,4 +129,4 @@ def test_a_label_that_contradicts_the_mask(tmp_path: Path) -> None:
         wrong[k] = f"{rows[k][:-1]}{1 - int(rows[k][-1])}"
         write_table(tmp_path, *wrong)
         with pytest.raises(DataError, match=rf"row {k + 2} of records.csv .*{says}"):
-            load_imaging(settings, tmp_path, "alpha", 0)
+            load_imaging(settings, tmp_path, "alpha", by_class, 0)

@@ -15,6 +15,7 @@ from PIL import Image
 from securefl.data.imaging import ImagingSettings, load_imaging
 from securefl.data.imaging import folders as module
 from securefl.data.imaging.folders import read_folders, read_image
+from securefl.data.partition import by_class
 from securefl.errors import DataError
 
 from .conftest import write_table
@@ -149,7 +150,7 @@ def test_a_folder_a_label(tmp_path: Path) -> None:
         ("p3", 1),
         ("p5", 1),
     ]
-    data = load_imaging(SETTINGS, tmp_path, "alpha", 0)
+    data = load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0)
     assert data.train.shape == (1, 8, 8)
     assert len(data.train) + len(data.test) == 12
 
@@ -157,7 +158,7 @@ def test_a_folder_a_label(tmp_path: Path) -> None:
 def test_faulty_folders(tmp_path: Path) -> None:
     def refused(says: str) -> None:
         with pytest.raises(DataError, match=says) as caught:
-            load_imaging(SETTINGS, tmp_path, "alpha", 0)
+            load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0)
         assert "Hospital alpha" in str(caught.value)
 
     refused("at least two, but holds 0")
@@ -166,7 +167,7 @@ def test_faulty_folders(tmp_path: Path) -> None:
     (tmp_path / "yes").mkdir()
     refused("the folder no holds no images")
     fill(tmp_path)
-    assert load_imaging(SETTINGS, tmp_path, "alpha", 0).classes == 2
+    assert load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0).classes == 2
     for name, says in {
         "p9.png": r"no/p9\.png: name the image",
         "_x.png": r"no/_x\.png: name the image",
@@ -182,16 +183,16 @@ def test_faulty_folders(tmp_path: Path) -> None:
         r"yes/p9_copy\.png: the file's content is that of Hospital alpha, no/p0_0\.png, for another patient"
     )
     copy.rename(tmp_path / "no" / "p0_copy.png")  # the control: the same patient may have equal images
-    assert load_imaging(SETTINGS, tmp_path, "alpha", 0).classes == 2
+    assert load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0).classes == 2
 
 
 def test_a_table_of_image_files(tmp_path: Path) -> None:
     fill(tmp_path / "img")
     write_table(tmp_path, *(f"p{k},img/{'yes' if k % 2 else 'no'}/p{k}_0.png,{k % 3}" for k in range(6)))
-    data = load_imaging(SETTINGS, tmp_path, "alpha", 0)
+    data = load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0)
     assert data.classes == 3
     assert len(data.train) + len(data.test) == 6
     whole = io.BytesIO((tmp_path / "img" / "no" / "p2_0.png").read_bytes()).getvalue()
     (tmp_path / "img" / "no" / "p2_0.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"row 4 of records.csv \(img/no/p2_0.png\) is no whole PNG"):
-        load_imaging(SETTINGS, tmp_path, "alpha", 0)
+        load_imaging(SETTINGS, tmp_path, "alpha", by_class, 0)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securefl.data.imaging import ImagingSettings, load_imaging
-from securefl.data.imaging.load import split_by_patient
+from securefl.data.partition import SPLITS, Split, by_class, each_alone
+from securefl.data.pool import split_off_test
 from securefl.data.records import Records
 from securefl.errors import DataError
 
@@ -33,7 +34,7 @@ def cohort(root: Path, patients: int = 8, spacing: tuple[float, float, float] = 
 
 def test_volumes_become_records(tmp_path: Path) -> None:
     cohort(tmp_path / "alpha")
-    data = load_imaging(NIFTI, tmp_path / "{hospital}", "alpha", 0)
+    data = load_imaging(NIFTI, tmp_path / "{hospital}", "alpha", by_class, 0)
     assert (data.train.shape, data.classes, len(data.train), len(data.test)) == ((1, 16, 16), 2, 36, 12)
     assert data.train.features.dtype == np.float32
     assert 0 <= data.train.features.min() < data.train.features.max() <= 1
@@ -44,18 +45,18 @@ def test_volumes_become_records(tmp_path: Path) -> None:
     assert [len(group) for group in data.train.patient_groups()] == [6] * 6
     # Stratified: a quarter of the patients with and of those without a lesion is held out.
     assert int(data.test.labels.sum()) == 3
-    again = load_imaging(NIFTI, tmp_path / "alpha", "alpha", 0)
+    again = load_imaging(NIFTI, tmp_path / "alpha", "alpha", by_class, 0)
     assert np.array_equal(again.train.features, data.train.features)
-    other = load_imaging(NIFTI, tmp_path / "alpha", "alpha", 1)
+    other = load_imaging(NIFTI, tmp_path / "alpha", "alpha", by_class, 1)
     assert not np.array_equal(other.train.patients, data.train.patients)
-    assert load_imaging(replace(NIFTI, classes=4), tmp_path / "alpha", "alpha", 0).classes == 4
+    assert load_imaging(replace(NIFTI, classes=4), tmp_path / "alpha", "alpha", by_class, 0).classes == 4
 
 
 def test_one_patient_s_images_do_not_depend_on_the_others(tmp_path: Path) -> None:
     cohort(tmp_path)
-    before = load_imaging(NIFTI, tmp_path, "alpha", 0).train
+    before = load_imaging(NIFTI, tmp_path, "alpha", by_class, 0).train
     write_nifti(tmp_path / "scans/0-0.nii.gz", 5 * body(seed=77))
-    after = load_imaging(NIFTI, tmp_path, "alpha", 0).train
+    after = load_imaging(NIFTI, tmp_path, "alpha", by_class, 0).train
     assert before.patients is not None
     changed = np.abs(before.features - after.features).max(axis=(1, 2, 3)) > 0
     assert not changed[before.patients != 0].any()
@@ -63,63 +64,67 @@ def test_one_patient_s_images_do_not_depend_on_the_others(tmp_path: Path) -> Non
 
 def test_mixed_spacings(tmp_path: Path) -> None:
     cohort(tmp_path)
-    assert len(load_imaging(NIFTI, tmp_path, "alpha", 0).train) == 36
+    assert len(load_imaging(NIFTI, tmp_path, "alpha", by_class, 0).train) == 36
     write_nifti(tmp_path / "scans/3-1.nii.gz", body(seed=7), (1, 1, 3))
     with pytest.raises(
         DataError, match=r"row 9 of records.csv \(scans/3-1.nii.gz\): .*1 × 1 × 3 mm.*row 2 .*1 × 1 × 2 mm"
     ):
-        load_imaging(NIFTI, tmp_path, "alpha", 0)
+        load_imaging(NIFTI, tmp_path, "alpha", by_class, 0)
     resampled = replace(NIFTI, mixed_spacing="resample")
-    assert len(load_imaging(resampled, tmp_path, "alpha", 0).train) == 36
+    assert len(load_imaging(resampled, tmp_path, "alpha", by_class, 0).train) == 36
     declared = replace(NIFTI, spacing=(1, 1, 2.5))
     with pytest.raises(
         DataError, match=r"row 2 of records.csv .*those of the declared spacing 1 × 1 × 2.5 mm"
     ):
-        load_imaging(declared, tmp_path, "alpha", 0)
-    assert len(load_imaging(replace(declared, mixed_spacing="resample"), tmp_path, "alpha", 0).train) == 36
+        load_imaging(declared, tmp_path, "alpha", by_class, 0)
+    assert (
+        len(load_imaging(replace(declared, mixed_spacing="resample"), tmp_path, "alpha", by_class, 0).train)
+        == 36
+    )
 
 
 def test_faults_name_the_row_and_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the folder of its images, .*absent, does not exist"):
-        load_imaging(NIFTI, tmp_path / "absent", "alpha", 0)
+        load_imaging(NIFTI, tmp_path / "absent", "alpha", by_class, 0)
     with pytest.raises(DataError, match=r"table records.csv is missing"):
-        load_imaging(NIFTI, tmp_path, "alpha", 0)
+        load_imaging(NIFTI, tmp_path, "alpha", by_class, 0)
     cohort(tmp_path)
     path = tmp_path / "scans/1-0.nii.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"row 4 of records.csv \(scans/1-0.nii.gz\) is no whole NIfTI file"):
-        load_imaging(NIFTI, tmp_path, "alpha", 0)
+        load_imaging(NIFTI, tmp_path, "alpha", by_class, 0)
     path.write_bytes((tmp_path / "scans/0-0.nii.gz").read_bytes())
     with pytest.raises(DataError, match=r"row 4 .*content is that of .*row 2 .*for another patient"):
-        load_imaging(NIFTI, tmp_path, "alpha", 0)
+        load_imaging(NIFTI, tmp_path, "alpha", by_class, 0)
     path.write_bytes(whole)
-    assert len(load_imaging(NIFTI, tmp_path, "alpha", 0).train) == 36
+    assert len(load_imaging(NIFTI, tmp_path, "alpha", by_class, 0).train) == 36
     with pytest.raises(DataError, match="asked for; lower slices"):
-        load_imaging(replace(NIFTI, slices=11), tmp_path, "alpha", 0)
+        load_imaging(replace(NIFTI, slices=11), tmp_path, "alpha", by_class, 0)
     with pytest.raises(DataError, match="leads out"):
-        load_imaging(replace(NIFTI, table="../records.csv"), tmp_path, "alpha", 0)
+        load_imaging(replace(NIFTI, table="../records.csv"), tmp_path, "alpha", by_class, 0)
     with pytest.raises(DataError, match="leads out"):
-        load_imaging(replace(NIFTI, masks="../masks", table="none.csv"), tmp_path, "alpha", 0)
+        load_imaging(replace(NIFTI, masks="../masks", table="none.csv"), tmp_path, "alpha", by_class, 0)
     text = (tmp_path / "records.csv").read_text()
     (tmp_path / "records.csv").write_text(text.replace("0.nii.gz,0", "0.nii.gz,2"))
     with pytest.raises(DataError, match="labels must be from 0 to 1, but reach 2"):
-        load_imaging(replace(NIFTI, classes=2), tmp_path, "alpha", 0)
+        load_imaging(replace(NIFTI, classes=2), tmp_path, "alpha", by_class, 0)
     cohort(tmp_path, patients=1)
     with pytest.raises(DataError, match="1 patients cannot be split"):
-        load_imaging(NIFTI, tmp_path, "alpha", 0)
+        load_imaging(NIFTI, tmp_path, "alpha", by_class, 0)
 
 
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=8, max_size=60), st.integers(0, 2**62)
 )
-def test_the_split_is_by_patient(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_the_split_is_by_patient(split: Split, pairs: list[tuple[int, int]], seed: int) -> None:
     patients, labels = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
     rows = np.arange(len(pairs), dtype=np.float32)[:, None]
     try:
-        data = split_by_patient(Records(rows, labels, patients), 3, 0.3, seed, "x")
+        data = split_off_test(Records(rows, labels, patients), 3, split, 0.3, seed, "x")
     except DataError:
-        assert len(set(patients)) < 7
+        assert len(set(patients)) < 7 or split is each_alone
         return
     assert data.train.patients is not None
     assert data.test.patients is not None
@@ -142,12 +147,12 @@ def test_dicom_from_a_table(tmp_path: Path) -> None:
         )
     rows = [f"q{k},p{k}/t1,{k % 2}" for k in range(4)]
     write_table(tmp_path, *rows)
-    data = load_imaging(settings, tmp_path, "alpha", 0)
+    data = load_imaging(settings, tmp_path, "alpha", by_class, 0)
     assert (len(data.train), len(data.test), data.train.shape) == (4, 4, (1, 8, 8))
 
     def refused(says: str) -> None:
         with pytest.raises(DataError, match=says) as caught:
-            load_imaging(settings, tmp_path, "alpha", 0)
+            load_imaging(settings, tmp_path, "alpha", by_class, 0)
         shown = "".join(
             traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
         )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from securefl.data.imaging import ImagingSettings, load_imaging
 from securefl.data.imaging import medmnist as module
+from securefl.data.partition import by_class
 from securefl.errors import DataError
 
 SETTINGS = ImagingSettings("medmnist", image_size=28)
@@ -30,7 +31,7 @@ def arrays(colour: bool = False, **changes: Any) -> dict[str, Any]:
 
 
 def load(root: Path, settings: ImagingSettings = SETTINGS):
-    return load_imaging(settings, root, "alpha", 0)
+    return load_imaging(settings, root, "alpha", by_class, 0)
 
 
 def test_the_splits_are_used_as_given(tmp_path: Path) -> None:
