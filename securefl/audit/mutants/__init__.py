@@ -31,6 +31,7 @@ from securefl.audit.mutants import (
     sums,
     superlinks,
     trust,
+    unsigned,
     views,
     zero_shares,
 )
@@ -40,8 +41,8 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
         masks, reuse, views, zero_shares, bindings, trust, seizure, openings, ledgers, dealing, norms, sums, answers,
-        receipts, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents, letters,
-        people, operators, logs, nodes, pairwise, secagg,
+        receipts, unsigned, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents,
+        letters, people, operators, logs, nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip
