@@ -20,6 +20,7 @@ import yaml
 
 from securefl import deploy
 from securefl.deploy.plan import ENVIRONMENT
+from securefl.errors import ConsortiumError, StudyError
 from tests.securefl.deploy.conftest import DEALER, FOLDERS, HOSPITALS, MESH, PARTIES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -219,6 +220,63 @@ def test_a_careless_dockerfile_is_refused(made, good, broken, rule):
     checked = hadolint(file)
     assert checked.returncode == 1
     assert rule in checked.stdout
+
+
+# -- what members write stays a value ---------------------------------------------------------------------------------
+
+INJECTED = """securefl:1
+services:
+  thief: {image: thief, privileged: true, volumes: [/:/host]}
+#"""
+
+
+def test_a_coordinators_deployment_toml_adds_nothing(made, tmp_path):
+    before = (made / "oslo" / "compose.yaml").read_text()
+    settings = made / "public" / "deployment.toml"
+    settings.write_text(
+        re.sub(
+            "^image = .*$",
+            lambda _: f"image = {json.dumps(INJECTED)}",
+            settings.read_text(),
+            flags=re.MULTILINE,
+        )
+    )
+    with pytest.raises(ConsortiumError, match=r"deployment\.toml is malformed at image"):
+        deploy.join(made / "oslo", made / "public")
+    assert (made / "oslo" / "compose.yaml").read_text() == before
+
+
+def test_an_image_in_a_registry_by_its_digest_is_taken(tmp_path):
+    image = f"registry.example:5000/north_sea/securefl:0.1.0@sha256:{'0a' * 32}"
+    deploy.init(tmp_path / "out", HOSPITALS, PARTIES, "hub.example:8000", MESH, DEALER, image)
+    assert {s["image"] for s in services(tmp_path / "out" / "oslo").values()} == {image}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.py\nresources: [thief]\n#.py", "a #.py", "a=b.py", "a: b.py", "${HOME}.py", "-.py", "é.py"]
+)
+def test_a_study_with_files_of_strange_names_is_not_deployed(made, study, name):
+    (study / name).write_text("")
+    before = sorted(made.rglob("*"))
+    with pytest.raises(StudyError, match="cannot be a file of a deployed study"):
+        deploy.put_study(made / "oslo", study)
+    assert sorted(made.rglob("*")) == before
+    # Nor is one that somebody put there by hand.
+    shutil.copytree(study, made / "oslo" / "study", dirs_exist_ok=True)
+    with pytest.raises(StudyError, match="cannot be a file of a deployed study"):
+        deploy.join(made / "oslo")
+
+
+@pytest.mark.parametrize("name", ["no", "on", "null", "true"])
+def test_a_members_name_is_no_yaml_word(tmp_path, name):
+    mesh = {"uni": "uni.example:7000", name: "lab.example:7001"}
+    deploy.init(tmp_path / "out", ["oslo", "bergen"], ["uni", name], "hub.example:8000", mesh)
+    made = kustomize(tmp_path / "out")
+    for manifest in made:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    assert name in {m["metadata"]["labels"]["app.kubernetes.io/instance"] for m in made}
+    checked = check_compose(tmp_path / "out" / "compose.yaml", tmp_path / "out" / name / "compose.yaml")
+    assert checked.returncode == 0, checked.stdout
 
 
 # -- one source: the same commands as processes, in containers, on Kubernetes ---------------------------------------
