@@ -91,6 +91,15 @@ class Deployment(Settings):
             raise ValueError("two processes have the same address: give each its own")
         return self
 
+    def same_port(self) -> list[str]:
+        """Who listens on a port that somebody before them has: on one computer they cannot both run."""
+        seen = {port_of(self.superlink)}
+        found = []
+        for name, address in self.mesh.items():
+            found += [name] if port_of(address) in seen else []
+            seen.add(port_of(address))
+        return found
+
     def check(self, consortium: Consortium) -> None:
         """Raise ConsortiumError unless every member of the mesh, and nobody else, has an address."""
         wanted = {m.name for m in consortium.members if m.role in ON_THE_MESH}

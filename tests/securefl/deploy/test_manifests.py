@@ -17,8 +17,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from securefl import deploy
+from securefl.cli import deploy as deploy_cli
 from securefl.deploy.plan import ENVIRONMENT
 from securefl.errors import ConsortiumError, StudyError
 from tests.securefl.deploy.conftest import DEALER, FOLDERS, HOSPITALS, MESH, PARTIES
@@ -277,6 +279,50 @@ def test_a_members_name_is_no_yaml_word(tmp_path, name):
     assert name in {m["metadata"]["labels"]["app.kubernetes.io/instance"] for m in made}
     checked = check_compose(tmp_path / "out" / "compose.yaml", tmp_path / "out" / name / "compose.yaml")
     assert checked.returncode == 0, checked.stdout
+
+
+# -- all on one computer --------------------------------------------------------------------------------------------
+
+
+def documented() -> list[list[str]]:
+    """The arguments of `securefl deploy init` on the page, its command and what it says of two laptops."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    command = re.search(r"^    (securefl deploy init (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    laptops = re.search(r"`(--superlink [^`]*)`", page)
+    assert command is not None
+    assert laptops is not None
+    words = shlex.split(command[1].replace("\\\n", ""))[3:]
+    words = words[words.index("--out") + 2 :]
+    return [words, [*words[: words.index("--superlink")], *shlex.split(laptops[1])]]
+
+
+@pytest.mark.parametrize("arguments", documented(), ids=["init", "two laptops"])
+def test_the_whole_that_the_page_makes_publishes_each_port_once(tmp_path, arguments):
+    out = tmp_path / "north-sea"
+    result = CliRunner().invoke(deploy_cli.app, ["init", "--out", str(out), *arguments])
+    assert result.exception is None
+    included = yaml.safe_load((out / "compose.yaml").read_text())["include"]
+    assert len(included) == 5
+    published = [
+        port.partition(":")[0]
+        for path in included
+        for service in yaml.safe_load((out / path).read_text())["services"].values()
+        for port in service.get("ports", [])
+    ]
+    assert len(published) == 3
+    assert len(set(published)) == 3
+
+
+@pytest.mark.parametrize("port", ["7000", "8000"])
+def test_members_with_one_port_are_not_started_on_one_computer(tmp_path, port):
+    members = ["--hospital", "oslo", "--hospital", "bergen", "--party", "uni", "--party", "registry"]
+    addresses = ["--address", "uni=uni.example:7000", "--address", f"registry=registry.example:{port}"]
+    arguments = ["--out", str(tmp_path / "out"), *members, "--superlink", "hub.example:8000", *addresses]
+    result = CliRunner().invoke(deploy_cli.app, ["init", *arguments])
+    assert result.exception is None
+    assert "No compose.yaml for all on one computer: registry has another's port." in result.stdout
+    assert not (tmp_path / "out" / "compose.yaml").exists()
+    assert (tmp_path / "out" / "registry" / "compose.yaml").exists()
 
 
 # -- one source: the same commands as processes, in containers, on Kubernetes ---------------------------------------
