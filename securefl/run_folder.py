@@ -23,8 +23,9 @@ from securefl.roles.host import Store
 from securefl.roles.messages import Settled, Verification
 from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
 from securefl.study import Study
+from securefl.study.folder import RUN
 
-RUN_FILE = "run.json"
+RUN_FILE = RUN
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,14 @@ class RunFolder:
         durable.write(
             self.path / RUN_FILE, json.dumps({**info, "study": digest}, indent=2).encode(), mode=0o644
         )
+
+    def check_place(self, study: Study) -> None:
+        """Raise RunError if a new run would write into the study's own folder, whose files its digest covers."""
+        if self.path.resolve().is_relative_to(study.folder.resolve()):
+            raise RunError(
+                f"{self.path} lies in the study's folder, which a run must not change: choose another --out, such as "
+                f"{study.folder.parent / f'{study.folder.name}-run'}."
+            )
 
     def overwrite(self) -> None:
         """Empty the folder of an earlier run.

@@ -114,11 +114,10 @@ def run(
     workers = workers or os.cpu_count() or 1
     kind = engine or EngineKind("local", lambda run, s, c: LocalEngine(run, s, c, workers, base_port))
     # What keeps a new run from running is said before anything is written, or an earlier run overwritten.
-    new = (
-        None
-        if resume and (folder.path / RUN_FILE).exists()
-        else _new_world(study, base_port, insecure_unchecked, local=engine is None)
-    )
+    new = None
+    if not (resume and (folder.path / RUN_FILE).exists()):
+        folder.check_place(study)
+        new = _new_world(study, base_port, insecure_unchecked, local=engine is None)
     with folder.locked():
         _enter(folder, study, resume, overwrite, kind.name, workers, insecure_unchecked)
         terms = Terms.of(study, folder.consortium(study), folder.unchecked())

@@ -18,7 +18,8 @@ from securefl import durable
 from securefl.errors import StudyError
 from securefl.study.schema import StudySettings
 
-TOML = "study.toml"
+TOML, RUN = "study.toml", "run.json"
+"""The second makes a folder that of a run, in which the study's files stand in ``study``."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Study:
         folder: where it was read from; relative data roots start here.
         settings: the typed content of ``study.toml``.
         files: content by relative name: ``study.toml``, the files it names, and every Python file in the folder
-            (a named one may import them).
+            (a named one may import them) that is not of an earlier run.
     """
 
     folder: Path
@@ -133,9 +134,14 @@ def _named(settings: StudySettings) -> list[str]:
 
 
 def _python_files(folder: Path) -> list[Path]:
+    """All of the folder, but for hidden files, and the copies of the study that earlier runs left in it."""
     hidden = (".", "__pycache__")
+    runs = [path.parent for path in folder.rglob(RUN) if (path.parent / "study" / TOML).exists()]
     return [
-        p for p in folder.rglob("*.py") if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)
+        p
+        for p in folder.rglob("*.py")
+        if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)
+        and not any(p.is_relative_to(run) for run in runs if run != folder)
     ]
 
 

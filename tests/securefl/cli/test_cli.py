@@ -208,6 +208,17 @@ def test_two_runs_do_not_share_a_folder(refused, prepared, study, tmp_path):
         assert "Another run is using" in refused("run", study, "--out", tmp_path / "out", "--resume")
 
 
+@pytest.mark.parametrize("out", [".", "out", "runs/one", "../link/out"])
+def test_a_run_in_the_studys_own_folder(refused, study, tmp_path, out):
+    (tmp_path / "link").symlink_to(study)
+    said = refused("run", study, "--out", study / out)
+    assert "lies in the study's folder" in said
+    assert f"such as {tmp_path / 'study-run'}." in said
+    (study / "earlier").mkdir()
+    (study / "earlier" / "run.json").write_text("{}")
+    assert "lies in the study's folder" in refused("run", study, "--out", study / "earlier", "--overwrite")
+
+
 def test_a_damaged_run(refused, prepared, study, tmp_path):
     (tmp_path / "out" / "run.json").write_text("{")
     assert "run.json cannot be read" in refused("run", study, "--out", tmp_path / "out", "--resume")

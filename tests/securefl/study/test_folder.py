@@ -48,6 +48,22 @@ def test_a_study_is_its_toml_and_every_python_file(path):
     assert Study.load(str(path / "study.toml")) == study
 
 
+def test_earlier_runs_in_the_folder_are_no_part_of_it(path):
+    before = Study.load(path)
+    run = path / "runs" / "one"
+    before.copy_to(run / "study")
+    (run / "run.json").write_text("{}")
+    assert Study.load(path).files == before.files
+    # A folder that only looks a little like a run counts.
+    (path / "nets" / "run.json").write_text("{}")
+    assert Study.load(path).files == before.files
+    # Nor does a file of that name take the study itself away.
+    (path / "run.json").write_text("{}")
+    (path / "study").mkdir()
+    (path / "study" / "study.toml").write_text(TOML)
+    assert Study.load(path).files == before.files
+
+
 def test_the_digest_changes_with_every_byte_that_counts_and_with_no_other(path):
     first = Study.load(path).digest(bytes(32))
     digests = {first}
