@@ -5,16 +5,36 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from protocols.errors import ProtocolError
 from securefl.cli import attack, audit, consortium, deploy, domain, serve, study, verify
 from securefl.errors import EngineError, SecureFLError
 
+
+class _Interruptible(TyperGroup):
+    """Says what Ctrl-C has left, before Typer ends the command without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its exit code, if it is interrupted, is the shell's for that."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            left = (
+                "; what was settled is on disk, go on with --resume"
+                if ctx.invoked_subcommand == "run"
+                else ""
+            )
+            print(f"Error: interrupted{left}.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="securefl",
+    cls=_Interruptible,
     help="Train a PyTorch model over hospitals, with nobody seeing a single hospital's update.",
     no_args_is_help=True,
     add_completion=False,
@@ -350,6 +370,3 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"Error: {where}{(error.strerror or str(error)).lower()}.", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Error: interrupted; what was settled is on disk, go on with --resume.", file=sys.stderr)
-        sys.exit(130)
