@@ -185,7 +185,7 @@ def status(run_path: RunPath) -> None:
 
 @app.command()
 def stop(run_path: RunPath) -> None:
-    """Ask a running study to stop after its round; it can be resumed."""
+    """Ask a running study to stop after its round, or to leave its comparisons; it can be resumed."""
     from securefl import durable
     from securefl.errors import RunError
     from securefl.run_folder import RunFolder
@@ -195,7 +195,10 @@ def stop(run_path: RunPath) -> None:
     if not folder.running():
         raise RunError(f"No run is using {run_path}: there is nothing to stop.")
     durable.write(folder.stop_file, b"stop\n")
-    print("The run stops after its round.")
+    if folder.closing() is None:
+        print("The run stops after its round; go on with --resume.")
+    else:
+        print("Training is over. Comparisons that are not made yet stop; --resume makes them.")
 
 
 @app.command()

@@ -414,8 +414,18 @@ def test_status_and_stop_of_a_run_that_has_not_begun(call, refused, prepared):
     assert "there is nothing to stop" in refused("stop", prepared.path)
     with prepared.locked():
         assert json.loads(call("status", prepared.path)[1])["state"] == "running"
-        assert call("stop", prepared.path)[0] == 0
+        assert call("stop", prepared.path)[:2] == (0, "The run stops after its round; go on with --resume.\n")
     assert prepared.stop_file.exists()
+
+
+def test_stop_while_a_run_is_compared(call, prepared, monkeypatch):
+    monkeypatch.setattr(RunFolder, "closing", lambda _folder: "there")
+    with prepared.locked():
+        code, out, _ = call("stop", prepared.path)
+    assert (code, out) == (
+        0,
+        "Training is over. Comparisons that are not made yet stop; --resume makes them.\n",
+    )
 
 
 def test_version_and_help(call):
