@@ -219,6 +219,14 @@ def test_a_run_in_the_studys_own_folder(refused, study, tmp_path, out):
     assert "lies in the study's folder" in refused("run", study, "--out", study / "earlier", "--overwrite")
 
 
+def test_a_run_that_would_remove_its_study(refused, study, tmp_path):
+    (tmp_path / "work").mkdir()
+    study = study.rename(tmp_path / "work" / "study")
+    assert "holds the study, which a new run would remove" in refused(
+        "run", study, "--out", tmp_path / "work"
+    )
+
+
 def test_a_damaged_run(refused, prepared, study, tmp_path):
     (tmp_path / "out" / "run.json").write_text("{")
     assert "run.json cannot be read" in refused("run", study, "--out", tmp_path / "out", "--resume")
