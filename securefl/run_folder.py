@@ -23,6 +23,7 @@ from securefl.errors import RunError
 from securefl.roles.host import Store
 from securefl.roles.messages import Settled, Verification
 from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
+from securefl.run_files import Info, Line, read_table, table
 from securefl.study import Study
 from securefl.study.folder import RUN
 
@@ -114,17 +115,14 @@ class RunFolder:
         """What ``run.json`` says.
 
         Raises:
-            RunError: this is not the folder of a run.
+            RunError: this is not the folder of a run, or the file is damaged.
         """
         try:
-            info: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text())
+            return read_table(Info, self.path / RUN_FILE, "the run must be started anew.")
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path} is not the folder of a run: there is no {RUN_FILE} in it."
             ) from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / RUN_FILE} cannot be read: the run must be started anew.") from error
-        return info
 
     def unchecked(self) -> bool:
         """Whether this run was begun as an insecure one; its receipts say the same."""
@@ -263,11 +261,19 @@ class RunFolder:
         return SignedClosing.from_bytes(store[CLOSING]) if CLOSING in store else None
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of ``history.jsonl``; a last line that was cut by a crash is left out."""
+        """The lines of ``history.jsonl``; a last line that was cut by a crash is left out.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         if not self.history_file.exists():
             return []
-        lines = self.history_file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        try:
+            return [table(Line, line) for line in self.history_file.read_bytes().split(b"\n")[:-1]]
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.history_file} cannot be read: remove it, and a run with --resume writes what it still knows."
+            ) from error
 
     def write_history(self, lines: list[dict[str, Any]]) -> None:
         """Replace ``history.jsonl``."""

@@ -31,6 +31,7 @@ from securefl.errors import DataError, EngineError, RunError
 from securefl.report import summary_table, write_report
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
+from securefl.run_files import Figures, read_table
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study
 from securefl.study_check import members_of
@@ -162,7 +163,10 @@ def load_result(path: str | Path) -> Result:
     study = _as_it_ran(Study.load(folder.path / "study"), Path(folder.info().get("folder", "")))
     world = World.of(study, Terms.of(study, folder.consortium(study), folder.unchecked()))
     replica, _ = mended(folder, world)
-    summary = json.loads(folder.summary_file.read_text()) if folder.summary_file.exists() else {}
+    try:
+        summary = read_table(Figures, folder.summary_file, "a run with --resume writes it again.")
+    except FileNotFoundError:
+        summary = {}
     return _result(folder, world, replica, folder.closing() is not None and bool(summary), summary)
 
 

@@ -173,11 +173,11 @@ def status(run_path: RunPath) -> None:
     done = [line for line in history if line["round"] > 0]
     state = "running" if folder.running() else "finished" if folder.summary_file.exists() else "not running"
     shown = {
-        "name": info["name"],
+        "name": info.get("name"),
         "state": state,
         "rounds": f"{len(done)} of {rounds}",
-        "accuracy": done[-1]["accuracy"] if done else None,
-        "started": info["started"],
+        "accuracy": done[-1].get("accuracy") if done else None,
+        "started": info.get("started"),
         "study": info["study"],
     }
     print(json.dumps(shown, indent=2))

@@ -426,6 +426,22 @@ def test_status_and_stop_of_a_run_that_has_not_begun(call, refused, prepared):
     assert prepared.stop_file.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("run.json", "[]"), ("run.json", "{}"), ("history.jsonl", "{}\n")]
+)
+def test_status_of_a_damaged_run(refused, prepared, name, content):
+    (prepared.path / name).write_text(content)
+    assert f"{name} cannot be read" in refused("status", prepared.path)
+
+
+def test_status_says_what_is_there(call, prepared):
+    (prepared.path / "run.json").write_text('{"study": "ab"}')
+    prepared.write_history([{"round": 1}])
+    code, out, _ = call("status", prepared.path)
+    assert code == 0
+    assert (json.loads(out)["name"], json.loads(out)["accuracy"]) == (None, None)
+
+
 def test_stop_while_a_run_is_compared(call, prepared, monkeypatch):
     monkeypatch.setattr(RunFolder, "closing", lambda _folder: "there")
     with prepared.locked():
