@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from protocols.errors import ProtocolError
 from securefl.cli import attack, audit, consortium, deploy, domain, serve, study, verify
 from securefl.errors import EngineError, SecureFLError
+from securefl.plain_text import line
 
 
 class _Interruptible(TyperGroup):
@@ -170,7 +171,7 @@ def status(run_path: RunPath) -> None:
     folder = RunFolder(run_path.absolute())
     info, history = folder.info(), folder.history()
     rounds = Study.load(folder.path / "study").settings.training.rounds
-    done = [line for line in history if line["round"] > 0]
+    done = [told for told in history if told["round"] > 0]
     state = "running" if folder.running() else "finished" if folder.summary_file.exists() else "not running"
     shown = {
         "name": info.get("name"),
@@ -362,14 +363,19 @@ def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def _complain(sentence: str) -> None:
+    """Print an error on one line; what it names may come from others' files."""
+    print(f"Error: {line(' '.join(sentence.split()))}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: one sentence for an error that we know, and a non-zero exit."""
     try:
         app()
     except (SecureFLError, ProtocolError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"Error: {where}{(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        _complain(f"{where}{(error.strerror or str(error)).lower()}.")
         sys.exit(1)

@@ -219,6 +219,18 @@ def test_a_run_in_the_studys_own_folder(refused, study, tmp_path, out):
     assert "lies in the study's folder" in refused("run", study, "--out", study / "earlier", "--overwrite")
 
 
+def test_what_a_study_says_moves_no_cursor(refused, call, study):
+    escape = "\\u001b[1A\\u001b[2K\\u202e"
+    replaced(study, 'name = "Command line"', f'name = "All {escape}is well"')
+    code, out, _ = call("study", "check", study)
+    assert code == 0
+    assert out.replace("\n", "").isprintable()
+    replaced(study, "seed = 1", f'seed = 1\n"{escape}" = 2')
+    said = refused("study", "check", study)
+    assert said.rstrip("\n").isprintable()
+    assert "is not a known key" in said
+
+
 def test_a_run_that_would_remove_its_study(refused, study, tmp_path):
     (tmp_path / "work").mkdir()
     study = study.rename(tmp_path / "work" / "study")

@@ -209,3 +209,22 @@ def test_known_keys_of_nested_tables():
     assert "kind" in folder.known_keys(["training", "schedule"])
     assert folder.known_keys(["data", "partition"]) == ["kind", "alpha", "classes"]
     assert folder.known_keys([]) == folder.known_keys(["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        (f"x = {'[' * 5000}{']' * 5000}", "is not valid TOML: it is nested too deeply."),
+        (f"x = {'1' * 5000}", "is not valid TOML: a number in it is too long."),
+        (f"seed = 0x{'f' * 5000}", "what is too long to show"),
+        (f"name = {'n' * 5000!r}", "n…."),
+    ],
+)
+def test_toml_that_python_does_not_take_is_refused_in_a_sentence(path, addition, says):
+    key = addition.split(" ")[0]
+    lines = [line for line in TOML.splitlines() if not line.startswith(f"{key} =")]
+    (path / "study.toml").write_text("\n".join([addition, *lines]))
+    with pytest.raises(StudyError) as error:
+        Study.load(path)
+    assert says in str(error.value)
+    assert len(str(error.value)) < 500
