@@ -19,7 +19,7 @@ from securefl.errors import EngineError
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
 def write(path: Path, data: bytes | memoryview, mode: int = PRIVATE_FILE) -> None:
@@ -98,6 +98,12 @@ def _new_file(path: Path, mode: int) -> tuple[Path, int]:
         if os.fstat(descriptor).st_nlink:
             return beside, descriptor
         os.close(descriptor)  # swept before it was locked
+
+
+def meant_for(path: Path) -> str:
+    """The name that an unfinished file was to be given; of any other, its own."""
+    unfinished = _UNFINISHED.fullmatch(path.name)
+    return unfinished[1] if unfinished else path.name
 
 
 def sweep(folder: Path) -> None:

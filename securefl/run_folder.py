@@ -1,6 +1,7 @@
 """The folder of a run: everything that a run leaves, and the lock that keeps a second run out.
 
-``run.json`` is written when the preparation is complete; a folder without it has not begun.
+``run.json`` is written when the preparation is complete; a folder without it has not begun. What lies there then is a
+run's to remove only if ``.unfinished`` says that a preparation, or an emptying, was cut off.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from securefl.errors import RunError
 from securefl.roles.host import Store
 from securefl.roles.messages import Settled, Verification
 from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
+from securefl.run_files import Info, Line, read_table, table
 from securefl.study import Study
+from securefl.study.folder import RUN
 
-RUN_FILE = "run.json"
+RUN_FILE, UNFINISHED = RUN, ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,14 @@ class RunFolder:
         """What ``run.json`` says.
 
         Raises:
-            RunError: this is not the folder of a run.
+            RunError: this is not the folder of a run, or the file is damaged.
         """
         try:
-            info: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text())
+            return read_table(Info, self.path / RUN_FILE, "the run must be started anew.")
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path} is not the folder of a run: there is no {RUN_FILE} in it."
             ) from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / RUN_FILE} cannot be read: the run must be started anew.") from error
-        return info
 
     def unchecked(self) -> bool:
         """Whether this run was begun as an insecure one; its receipts say the same."""
@@ -158,9 +158,9 @@ class RunFolder:
         Raises:
             RunError: there is something in the folder that a preparation did not leave.
         """
-        left_over = {".lock", "study", "keys", "consortium.toml"}
-        if (self.path / RUN_FILE).exists() or any(p.name not in left_over for p in self.path.iterdir()):
+        if (self.path / RUN_FILE).exists() or not (self._empty() or (self.path / UNFINISHED).exists()):
             raise RunError(f"{self.path} is not empty: choose another --out, or add --resume or --overwrite.")
+        durable.write(self.path / UNFINISHED, b"")
         self._clear()
         study.copy_to(self.path / "study")
         settings = study.settings.consortium
@@ -175,6 +175,20 @@ class RunFolder:
         durable.write(
             self.path / RUN_FILE, json.dumps({**info, "study": digest}, indent=2).encode(), mode=0o644
         )
+        (self.path / UNFINISHED).unlink()
+
+    def check_place(self, study: Study) -> None:
+        """Raise RunError if a new run would write into the study's own folder, or empty one with the study in it."""
+        if self.path.resolve().is_relative_to(study.folder.resolve()):
+            raise RunError(
+                f"{self.path} lies in the study's folder, which a run must not change: choose another --out, such as "
+                f"{study.folder.parent / f'{study.folder.name}-run'}."
+            )
+
+        if study.folder.resolve().is_relative_to(self.path.resolve()):
+            raise RunError(
+                f"{self.path} holds the study, which a new run would remove: choose another --out."
+            )
 
     def overwrite(self) -> None:
         """Empty the folder of an earlier run.
@@ -182,17 +196,29 @@ class RunFolder:
         Raises:
             RunError: the folder is not empty and not a run's.
         """
-        if any(p.name != ".lock" for p in self.path.iterdir()):
+        if self._empty():
+            return
+        if (self.path / RUN_FILE).exists() or not (self.path / UNFINISHED).exists():
             self.info()
-            # First the file that makes it a run, so that a half-emptied folder is not taken for one.
-            for path in [self.path / RUN_FILE, *self.path.iterdir()]:
-                if path.name != ".lock" and path.exists():
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        durable.write(self.path / UNFINISHED, b"")
+        # First the file that makes it a run, so that a half-emptied folder is not taken for one.
+        (self.path / RUN_FILE).unlink(missing_ok=True)
+        self._clear()
+        (self.path / UNFINISHED).unlink()
+
+    def _empty(self) -> bool:
+        return all(p.name == ".lock" or durable.meant_for(p) == UNFINISHED for p in self.path.iterdir())
 
     def _clear(self) -> None:
+        """Remove all that ``.unfinished`` gives up."""
         for path in self.path.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name in (".lock", UNFINISHED):
+                continue
+            # What a link leads to is somebody else's.
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         durable.sync_folder(self.path)
 
     def consortium(self, study: Study) -> Consortium:
@@ -235,11 +261,19 @@ class RunFolder:
         return SignedClosing.from_bytes(store[CLOSING]) if CLOSING in store else None
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of ``history.jsonl``; a last line that was cut by a crash is left out."""
+        """The lines of ``history.jsonl``; a last line that was cut by a crash is left out.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         if not self.history_file.exists():
             return []
-        lines = self.history_file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        try:
+            return [table(Line, line) for line in self.history_file.read_bytes().split(b"\n")[:-1]]
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.history_file} cannot be read: remove it, and a run with --resume writes what it still knows."
+            ) from error
 
     def write_history(self, lines: list[dict[str, Any]]) -> None:
         """Replace ``history.jsonl``."""

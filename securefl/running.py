@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from securefl.errors import DataError, EngineError, RunError
 from securefl.report import summary_table, write_report
 from securefl.roles.replica import Replica
 from securefl.roles.terms import Terms
+from securefl.run_files import Figures, read_table
 from securefl.run_folder import RUN_FILE, RunFolder
 from securefl.study import Study
 from securefl.study_check import members_of
@@ -37,6 +39,8 @@ from securefl.summary import Summary, diagnosis, privacy, summarise
 from securefl.training.determinism import ENVIRONMENT, fingerprint, single_thread
 from securefl.watch import Line, Watch, mended
 from securefl.world import World
+
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Result:
 
     Attributes:
         path: the run folder.
-        finished: whether the study is closed; a stopped run goes on with ``resume=True``.
+        finished: whether the study is closed and compared; a stopped run goes on with ``resume=True``.
         history: one entry a round, the statistics round first.
         summary: the figures of ``summary.json``; empty for a stopped run.
         model: the final model with its weights, in evaluation mode.
@@ -114,12 +118,13 @@ def run(
     workers = workers or os.cpu_count() or 1
     kind = engine or EngineKind("local", lambda run, s, c: LocalEngine(run, s, c, workers, base_port))
     # What keeps a new run from running is said before anything is written, or an earlier run overwritten.
-    new = (
-        None
-        if resume and (folder.path / RUN_FILE).exists()
-        else _new_world(study, base_port, insecure_unchecked, local=engine is None)
-    )
+    new = None
+    if not (resume and (folder.path / RUN_FILE).exists()):
+        folder.check_place(study)
+        new = _new_world(study, base_port, insecure_unchecked, local=engine is None)
     with folder.locked():
+        # Here and not later: from now on somebody may ask this run to stop.
+        folder.stop_file.unlink(missing_ok=True)
         _enter(folder, study, resume, overwrite, kind.name, workers, insecure_unchecked)
         terms = Terms.of(study, folder.consortium(study), folder.unchecked())
         if folder.info()["study"] != terms.study.hex():
@@ -129,7 +134,6 @@ def run(
             )
         world = replace(new, terms=terms) if new else World.of(study, terms)
         _write_partition(folder, world)
-        folder.stop_file.unlink(missing_ok=True)
         replica, lines = mended(folder, world)
         folder.write_history(lines)
         finished = folder.closing() is not None
@@ -139,7 +143,8 @@ def run(
         summary: Summary = {}
         if finished:
             shutil.rmtree(folder.clear, ignore_errors=True)
-            _compare(folder, study, progress)
+            finished = _compare(folder, study, progress)
+        if finished:
             summary = {
                 **summarise(folder, study, terms, world.layout.size),
                 **diagnosis(world, replica),
@@ -148,6 +153,7 @@ def run(
             durable.write(folder.summary_file, json.dumps(summary, indent=2).encode(), mode=0o644)
         result = _result(folder, world, replica, finished, summary)
         result.report()
+        folder.stop_file.unlink(missing_ok=True)
         return result
 
 
@@ -157,8 +163,11 @@ def load_result(path: str | Path) -> Result:
     study = _as_it_ran(Study.load(folder.path / "study"), Path(folder.info().get("folder", "")))
     world = World.of(study, Terms.of(study, folder.consortium(study), folder.unchecked()))
     replica, _ = mended(folder, world)
-    summary = json.loads(folder.summary_file.read_text()) if folder.summary_file.exists() else {}
-    return _result(folder, world, replica, folder.closing() is not None, summary)
+    try:
+        summary = read_table(Figures, folder.summary_file, "a run with --resume writes it again.")
+    except FileNotFoundError:
+        summary = {}
+    return _result(folder, world, replica, folder.closing() is not None and bool(summary), summary)
 
 
 def _as_it_ran(kept: Study, folder: Path) -> Study:
@@ -239,7 +248,6 @@ def _train(
             end = engine.drive(
                 replica, world.sizes, follow, watch, lambda: stopped.is_set() or folder.stop_file.exists()
             )
-    folder.stop_file.unlink(missing_ok=True)
     return end is not None, latest[0]
 
 
@@ -298,24 +306,33 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _compare(folder: RunFolder, study: Study, progress: bool) -> None:
-    """Compute the baselines that are still missing, shared out over one process a processor."""
+def _compare(folder: RunFolder, study: Study, progress: bool) -> bool:
+    """Compute the baselines that are still missing, shared out over one process a processor.
+
+    Returns:
+        Whether all are there; if somebody asks the run to stop, those that are not done are made by a later one.
+    """
     wanted = study.settings.baselines
     missing = [
         name for name in wanted if name != "plaintext" and not (folder.baselines / f"{name}.json").exists()
     ]
     if not missing:
-        return
+        return True
     if progress:
         print(f"Comparing with {', '.join(missing)} ...", file=sys.stderr)
     shares = [missing[i :: os.cpu_count() or 1] for i in range(min(len(missing), os.cpu_count() or 1))]
     running = [_start_baselines(folder, study, names) for names in shares]
     try:
-        for names, process in zip(shares, running, strict=True):
-            if process.wait() != 0:
-                raise EngineError(
-                    f"The baselines {', '.join(names)} failed: see {folder.logs / 'baselines.log'}."
-                )
+        while not all(process.poll() == 0 for process in running):
+            for names, process in zip(shares, running, strict=True):
+                if process.poll() not in (None, 0):
+                    raise EngineError(
+                        f"The baselines {', '.join(names)} failed: see {folder.logs / 'baselines.log'}."
+                    )
+            if folder.stop_file.exists():
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
     finally:
         for process in running:
             process.kill()

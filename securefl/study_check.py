@@ -11,6 +11,7 @@ from protocols.norm_program import sent_bytes
 from protocols.prg import SEED_BYTES
 from securefl import consortium as members
 from securefl.errors import StudyError
+from securefl.plain_text import line
 from securefl.roles.terms import UPDATE, Terms
 from securefl.study import Study
 
@@ -153,12 +154,13 @@ def plan_tables(path: Path) -> list[Table]:
     terms, s = Terms.of(study, members_of(study)), study.settings
     shape, classes = input_shape_and_classes(s.data, study.folder, list(terms.hospitals), s.seed)
     size = Layout.of(build_model(s.model, study.folder, shape, classes, s.seed)).size
-    seen = Table("who", "sees", "never sees", title=f"{s.name}: who will see what", show_lines=True)
+    # As Text, in which a name in brackets is no markup, here and in the caption.
+    title = Text(f"{line(s.name)}: who will see what", "table.title")
+    seen = Table("who", "sees", "never sees", title=title, show_lines=True)
     parties, hospitals = len(terms.parties), len(terms.hospitals)
     for row in _visibility(study, terms):
         seen.add_row(*row)
-    # As Text, in which a table's name in brackets is no markup.
-    seen.caption = Text("\n".join(f"Warning: {warning}" for warning in cohort_warnings(s, hospitals)))
+    seen.caption = Text("\n".join(f"Warning: {line(warning)}" for warning in cohort_warnings(s, hospitals)))
     seen.caption_justify = "left"
     moved = Table("what", "from", "to", "bytes", "times", title="What will move")
     update = upload_bytes(size, terms.update.width, parties)

@@ -15,7 +15,6 @@ import mmap
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +55,18 @@ class Searched:
         found: every secret in every file.
         files, bytes: how much was searched, unpacked bytes included.
         links: relative to the folder; they are not followed.
+        packed: files that look compressed and could not be unpacked, or not wholly; their own bytes were searched.
     """
 
     found: tuple[Found, ...]
     files: int
     bytes: int
     links: tuple[str, ...]
+    packed: tuple[str, ...] = ()
+
+
+class _PackedError(Exception):
+    """A file could not be unpacked to its end."""
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
@@ -110,7 +115,7 @@ def search(
     home = [folder / path for path in skip]
     found: dict[Found, None] = {}
     files = size = 0
-    links = []
+    links, packed = [], []
     for path in sorted(_below(folder)):
         if any(path.is_relative_to(place) for place in home):
             continue
@@ -124,17 +129,26 @@ def search(
         if path.is_symlink() or not path.is_file():
             continue
         files += 1
-        for how, content in _contents(path):
-            size += len(content)
-            joined = _joined(content)
-            for name, form, secret in wanted:
-                if content.find(secret) >= 0:
-                    found[Found(name, file, f"{how}{form}")] = None
-                elif form.startswith(_IN_LINES) and joined.find(secret) >= 0:
-                    found[Found(name, file, f"{how}{form}, in lines")] = None
-            if pem and PEM.search(content):
-                found[Found("a private key", file, f"{how}PEM")] = None
-    return Searched(tuple(found), files, size, tuple(links))
+        try:
+            for how, content in _contents(path):
+                size += len(content)
+                found |= dict.fromkeys(_found_in(file, how, content, wanted, pem))
+        except _PackedError:
+            packed.append(file)
+    return Searched(tuple(found), files, size, tuple(links), tuple(packed))
+
+
+def _found_in(
+    file: str, how: str, content: bytes | mmap.mmap, wanted: list[tuple[str, str, bytes]], pem: bool
+) -> Iterator[Found]:
+    joined = _joined(content)
+    for name, form, secret in wanted:
+        if content.find(secret) >= 0:
+            yield Found(name, file, f"{how}{form}")
+        elif form.startswith(_IN_LINES) and joined.find(secret) >= 0:
+            yield Found(name, file, f"{how}{form}, in lines")
+    if pem and PEM.search(content):
+        yield Found("a private key", file, f"{how}PEM")
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -153,14 +167,14 @@ def _joined(content: bytes | mmap.mmap) -> bytes:
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
-    """A file's bytes, and what they unpack to."""
+    """A file's bytes, and what they unpack to; at last a _PackedError if they look packed and are not, or damaged."""
     if path.stat().st_size == 0:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield "", content
         head = content[:4]
     try:
-        if head[:2] == b"\x1f\x8b":
+        if head[:3] == b"\x1f\x8b\x08":
             with gzip.open(path) as unpacked:
                 yield "unpacked, ", unpacked.read(LARGEST_UNPACKED)
         elif head == b"PK\x03\x04":
@@ -168,5 +182,5 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
                 for name in archive.namelist():
                     with archive.open(name) as member:
                         yield f"unpacked from {name}, ", member.read(LARGEST_UNPACKED)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return  # it only looked like an archive, or is damaged: its bytes were searched
+    except Exception as error:  # a hostile archive can make Python's unpackers raise anything
+        raise _PackedError(path.name) from error

@@ -28,7 +28,7 @@ from securefl.audit.verdict import (
     rounds,
     signers_of,
 )
-from securefl.errors import DataError, ModelError
+from securefl.errors import DataError, EngineError, ModelError
 from securefl.roles.messages import Settled, Verification
 from securefl.roles.party import NORM_TOO_LARGE
 from securefl.roles.records import CLOSING, receipt_name, sum_name, verification_name
@@ -47,6 +47,8 @@ class ChainWalk:
         founding: the study, which was checked.
         receipts: the files.
         remembered: the round of training whose model is to be kept, None for none.
+        workplace: an empty folder, for as long as the walk is used. The study's model is built there, of the bytes
+            that were signed and no others that lie in the run's folder.
 
     Attributes:
         seen: the rounds so far, the one that does not hold included if it can be read.
@@ -57,9 +59,11 @@ class ChainWalk:
         weights: those after the round to be remembered; None if it was not reached.
     """
 
-    def __init__(self, founding: Founding, receipts: Receipts, remembered: int | None) -> None:
+    def __init__(
+        self, founding: Founding, receipts: Receipts, remembered: int | None, workplace: Path
+    ) -> None:
         self._founding, self._terms, self._receipts = founding, founding.terms, receipts
-        self._remembered = remembered
+        self._remembered, self._workplace = remembered, workplace
         self._records: list[bytes] = []
         self.seen: list[Receipt] = []
         self.closing: Closing | None = None
@@ -137,9 +141,9 @@ class ChainWalk:
     def _build_model(self) -> Iterator[Check]:
         study = self._founding.study
         try:
-            origin = Path(str(self._founding.info.get("folder", study.folder)))
-            self.model = InitialModel.of(study, self._terms, origin)
-        except (DataError, ModelError) as error:
+            origin = study.folder / str(self._founding.info.get("folder", ""))
+            self.model = InitialModel.of(study.copy_to(self._workplace), self._terms, origin)
+        except (DataError, ModelError, EngineError) as error:
             yield Check("initial model", "unchecked", f"No model can be computed here. {error}")
             return
         self._move_to(self.model.start)

@@ -240,7 +240,8 @@ SUMS = (
     Claim(
         id="receipts-verify-offline",
         statement="Whoever has the receipts and the pinned keys sees offline that a study's history is complete to its "
-        "closing record, in order, and signed by every party: nothing was changed, dropped, added or reordered.",
+        "closing record, in order, and signed by every party: nothing was changed, dropped, added or reordered, "
+        "and its model is computed with its signed files alone.",
         adversary="anyone but all parties together, after the fact",
         colluding=("coordinator", "network", "hospital", "researcher"),
         behaviour="malicious",
@@ -251,12 +252,15 @@ SUMS = (
             "tests/protocols/test_chain.py::test_no_byte_of_the_record_may_be_changed",
             "tests/securefl/audit/test_verify.py::test_one_changed_byte_fails_and_is_named",
             "tests/securefl/audit/test_verify.py::test_a_missing_file_fails_and_is_named",
+            "tests/securefl/audit/test_unsigned.py::test_files_beside_the_study_are_not_run",
         ),
         limits="It proves what was agreed, not that parties did not collude. Before the closing record a missing tail "
         "cannot be told from a study that goes on. All parties together could write another history.",
-        mutants=("receipts-without-a-chain", "history-without-an-end", "one-signature-is-enough"),
-        tested={
-            "securefl.audit.verify.verify": "test_one_changed_byte_fails_and_is_named",
-        },
+        mutants=(
+            "receipts-without-a-chain",
+            "history-without-an-end",
+            "one-signature-is-enough",
+            "built-where-it-lies",
+        ),
     ),
 )

@@ -87,7 +87,7 @@ def not_signed(run: RunFolder, study: Study | None) -> list[str]:
 
 def _beside(folder: Path, files: Iterable[str]) -> list[str]:
     known = set(files)
-    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     names = (path.relative_to(folder).as_posix() for path in paths)
     return [f"study/{name}" for name in names if name not in known]
 

@@ -71,6 +71,9 @@ def _nothing_found(searched: Searched, secrets: int, canaries: int) -> Check:
     if searched.links:
         links = f"{searched.links[0]} is a link, and links are not followed: audit what it leads to as well"
         return Check(NAME, "unchecked", f"{says}; {links}.")
+    if searched.packed:
+        inside = f"{searched.packed[0]} looks compressed and could not be unpacked: nobody has looked into it"
+        return Check(NAME, "unchecked", f"{says}; {inside}.")
     return Check(NAME, "holds", f"{says}.")
 
 

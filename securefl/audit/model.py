@@ -1,7 +1,7 @@
 """The model that a study begins with, and the file that a run ends with: built and read without any hospital's records.
 
 A model of the study's own Python code is built by running that code, as every hospital did. Whoever calls this has
-checked that the committee's pinned keys signed for those bytes.
+checked that the committee's pinned keys signed for those bytes, and gives a folder with no others in it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class InitialModel:
         """Build it from the study's seed.
 
         Args:
+            study: in a folder that holds its files and no others: its code is run from there.
             origin: the folder that the study was run from; a relative ``data.root`` starts there.
 
         Raises:

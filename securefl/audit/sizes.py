@@ -42,7 +42,7 @@ def _told(run: RunFolder) -> dict[int, Any]:
     """What the history says of each round's contributions: bytes by hospital, or None."""
     try:
         return {line["round"]: line.get("contribution_bytes") for line in run.history()}
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError, RunError) as error:
         raise RunError(f"{run.history_file.name} cannot be read.") from error
 
 

@@ -61,6 +61,7 @@ class Stage:
         norm_bound: largest L2 norm of an update, which the committee then checks.
         ledgers: where the members keep their ledgers; members of two studies may share them.
         private: what makes the study private, if it is.
+        code: the study's own Python files, with its model in ``model.py:build``, if it has any.
 
     Attributes:
         study, terms: what runs.
@@ -81,13 +82,14 @@ class Stage:
         norm_bound: float | None = None,
         ledgers: Path | None = None,
         private: Private | None = None,
+        code: Mapping[str, str] | None = None,
     ) -> None:
         from securefl.data import load_all
 
         self.folder, self.people = folder, people
         self._ledgers, self._stack = ledgers or folder, ExitStack()
         self._budget = private.budget if private else None
-        self.study = write_study(folder / "study", people, name, rounds, norm_bound, private)
+        self.study = write_study(folder / "study", people, name, rounds, norm_bound, private, code)
         self.terms = Terms.of(self.study, people.consortium)
         settings = self.study.settings
         self.data = load_all(settings.data, self.study.folder, HOSPITALS, settings.seed)
@@ -315,11 +317,14 @@ def closing(stage: Stage) -> Iterator[Stage]:
 
 @contextmanager
 def staged(
-    rounds: int = 1, norm_bound: float | None = None, private: Private | None = None
+    rounds: int = 1,
+    norm_bound: float | None = None,
+    private: Private | None = None,
+    code: Mapping[str, str] | None = None,
 ) -> Iterator[Stage]:
     """A stage of new members in a temporary folder, which is gone at the end."""
     with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name:
         people = Members.make(Path(name) / "members", norm_bound is not None)
-        made = Stage(Path(name), people, rounds=rounds, norm_bound=norm_bound, private=private)
+        made = Stage(Path(name), people, rounds=rounds, norm_bound=norm_bound, private=private, code=code)
         with closing(made) as stage:
             yield stage

@@ -36,8 +36,7 @@ minimum_hospitals = 3
 source = "fed-heart"
 {standardise}
 [model]
-kind = "mlp"
-hidden = [64]
+{model}
 [training]
 rounds = {rounds}
 learning_rate = 0.1
@@ -45,6 +44,12 @@ learning_rate = 0.1
 {aggregation}
 {privacy}
 """
+_NETWORK = """\
+kind = "mlp"
+hidden = [64]"""
+_OWN = """\
+kind = "module"
+module = "model.py:build\""""
 _PUBLIC = """\
 standardise = "public"
 public_mean = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
@@ -97,14 +102,27 @@ class Members:
 
 
 def write_study(
-    folder: Path, people: Members, name: str, rounds: int, norm_bound: float | None, private: Private | None
+    folder: Path,
+    people: Members,
+    name: str,
+    rounds: int,
+    norm_bound: float | None,
+    private: Private | None,
+    code: Mapping[str, str] | None = None,
 ) -> Study:
-    """Write a study of these members into ``folder``: name, rounds of training, what bounds and hides its updates."""
+    """Write a study of these members into ``folder``: name, rounds of training, what bounds and hides its updates.
+
+    Args:
+        code: Python files with the study's own model, in ``model.py:build``; by default it is a small network.
+    """
     folder.mkdir(parents=True)
+    for file, text in (code or {}).items():
+        (folder / file).write_text(text)
     shutil.copy(people.folder / "consortium.toml", folder)
     text = _STUDY.format(
         name=name,
         rounds=rounds,
+        model=_OWN if code else _NETWORK,
         aggregation=f"norm_bound = {norm_bound}" if norm_bound else "",
         standardise=_PUBLIC if private else 'standardise = "features"',
         privacy=_PRIVACY.format(sampling_rate=private.sampling_rate) if private else "",

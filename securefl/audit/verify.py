@@ -1,12 +1,14 @@
 """Checks a whole run from its files and the members' public keys, in order, up to the first thing that does not hold.
 
 It needs no private key, no hospital's records (unless only they tell the model's shape) and nothing of ``homes/``, and
-writes nothing. What ties the folder to the real members is their pinned keys: give your own copy of the consortium, or
-compare the digest that is shown. The folder's own keys prove only that it agrees with itself.
+writes nothing but a copy of the study's files in a temporary folder, from which its model is built. What ties the
+folder to the real members is their pinned keys: give your own copy of the consortium, or compare the digest that is
+shown. The folder's own keys prove only that it agrees with itself.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from securefl.audit.founding import Founding, Receipts, read_info
 from securefl.audit.model import ModelFile
 from securefl.audit.verdict import BrokenError, Check, Verdict, checking
 from securefl.consortium import Consortium
+from securefl.data.user_module import alone
 from securefl.errors import RunError
 from securefl.roles.records import CLOSING
 from securefl.roles.terms import UPDATE
@@ -34,22 +37,23 @@ def verify(folder: Path, pinned: Consortium | None = None) -> Verdict:
     Raises:
         RunError: there is no run in the folder.
     """
-    audit = _Audit(RunFolder(folder), pinned)
     checks: list[Check] = []
-    try:
-        # One by one: what was found before a fault stays.
-        for check in audit.steps():
-            checks.append(check)
-    except BrokenError as error:
-        checks.append(Check(error.name, "fails", str(error)))
-    return audit.verdict(checks)
+    with tempfile.TemporaryDirectory(prefix="securefl-") as workplace, alone():
+        audit = _Audit(RunFolder(folder), pinned, Path(workplace))
+        try:
+            # One by one: what was found before a fault stays.
+            for check in audit.steps():
+                checks.append(check)
+        except BrokenError as error:
+            checks.append(Check(error.name, "fails", str(error)))
+        return audit.verdict(checks)
 
 
 class _Audit:
     """One audit under way."""
 
-    def __init__(self, run: RunFolder, pinned: Consortium | None) -> None:
-        self._run, self._pinned = run, pinned
+    def __init__(self, run: RunFolder, pinned: Consortium | None, workplace: Path) -> None:
+        self._run, self._pinned, self._workplace = run, pinned, workplace
         self._receipts = Receipts(run.receipts)
         self._founding: Founding | None = None
         self._walk: ChainWalk | None = None
@@ -69,7 +73,7 @@ class _Audit:
         if run.model_file.exists():
             with checking(run.model_file.name):
                 file = ModelFile.read(run.model_file)
-        walk = self._walk = ChainWalk(founding, self._receipts, file.round if file else None)
+        walk = self._walk = ChainWalk(founding, self._receipts, file.round if file else None, self._workplace)
         yield from walk.check_rounds()
         yield from self._check_copies(founding)
         if CLOSING not in self._receipts.names and run.summary_file.exists():

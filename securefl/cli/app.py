@@ -5,16 +5,37 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from protocols.errors import ProtocolError
 from securefl.cli import attack, audit, consortium, deploy, domain, serve, study, verify
 from securefl.errors import EngineError, SecureFLError
+from securefl.plain_text import line
+
+
+class _Interruptible(TyperGroup):
+    """Says what Ctrl-C has left, before Typer ends the command without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its exit code, if it is interrupted, is the shell's for that."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            left = (
+                "; what was settled is on disk, go on with --resume"
+                if ctx.invoked_subcommand == "run"
+                else ""
+            )
+            print(f"Error: interrupted{left}.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="securefl",
+    cls=_Interruptible,
     help="Train a PyTorch model over hospitals, with nobody seeing a single hospital's update.",
     no_args_is_help=True,
     add_completion=False,
@@ -150,14 +171,14 @@ def status(run_path: RunPath) -> None:
     folder = RunFolder(run_path.absolute())
     info, history = folder.info(), folder.history()
     rounds = Study.load(folder.path / "study").settings.training.rounds
-    done = [line for line in history if line["round"] > 0]
+    done = [told for told in history if told["round"] > 0]
     state = "running" if folder.running() else "finished" if folder.summary_file.exists() else "not running"
     shown = {
-        "name": info["name"],
+        "name": info.get("name"),
         "state": state,
         "rounds": f"{len(done)} of {rounds}",
-        "accuracy": done[-1]["accuracy"] if done else None,
-        "started": info["started"],
+        "accuracy": done[-1].get("accuracy") if done else None,
+        "started": info.get("started"),
         "study": info["study"],
     }
     print(json.dumps(shown, indent=2))
@@ -165,7 +186,7 @@ def status(run_path: RunPath) -> None:
 
 @app.command()
 def stop(run_path: RunPath) -> None:
-    """Ask a running study to stop after its round; it can be resumed."""
+    """Ask a running study to stop after its round, or to leave its comparisons; it can be resumed."""
     from securefl import durable
     from securefl.errors import RunError
     from securefl.run_folder import RunFolder
@@ -175,7 +196,10 @@ def stop(run_path: RunPath) -> None:
     if not folder.running():
         raise RunError(f"No run is using {run_path}: there is nothing to stop.")
     durable.write(folder.stop_file, b"stop\n")
-    print("The run stops after its round.")
+    if folder.closing() is None:
+        print("The run stops after its round; go on with --resume.")
+    else:
+        print("Training is over. Comparisons that are not made yet stop; --resume makes them.")
 
 
 @app.command()
@@ -339,17 +363,19 @@ def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def _complain(sentence: str) -> None:
+    """Print an error on one line; what it names may come from others' files."""
+    print(f"Error: {line(' '.join(sentence.split()))}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: one sentence for an error that we know, and a non-zero exit."""
     try:
         app()
     except (SecureFLError, ProtocolError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"Error: {where}{(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        _complain(f"{where}{(error.strerror or str(error)).lower()}.")
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Error: interrupted; what was settled is on disk, go on with --resume.", file=sys.stderr)
-        sys.exit(130)

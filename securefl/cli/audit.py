@@ -239,7 +239,11 @@ def _findings(examined: Examined) -> Table:
     from rich.text import Text
 
     styles = {"holds": "green", "unverified": "yellow", "unchecked": "yellow", "fails": "bold red"}
-    table = Table("promise", "", "found", show_lines=False)
+    table = Table(show_lines=False)
+    table.add_column("promise", no_wrap=True)
+    table.add_column(no_wrap=True)
+    # A digest is to be compared: its end goes to the next line, and not away.
+    table.add_column("found", overflow="fold")
     for check in examined.checks:
         says = "".join(c if c.isprintable() else "?" for c in check.says)
         table.add_row(check.name, Text(check.mark, styles[check.mark]), Text(says))

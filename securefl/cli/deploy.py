@@ -46,12 +46,18 @@ def init(
 ) -> None:
     """Make a folder for every member, all at once. You will have held every private key: to try it out."""
     from securefl import deploy
+    from securefl.deploy.settings import DEPLOYMENT_FILE, PUBLIC, Deployment
 
     made = deploy.init(out, hospital, party, superlink, _mesh(address), dealer, image, local_port)
     print(
         f"Made {out}: coordinator, authority, and a folder for each of {len(made.hospitals)} hospitals and "
         f"{len(made.parties)} parties{' and for the dealer' if made.dealer else ''}."
     )
+    if same := Deployment.load(out / PUBLIC / DEPLOYMENT_FILE).same_port():
+        print(
+            f"No compose.yaml for all on one computer: {same[0]} has another's port. To try them out on one, make them "
+            "again with a port for each."
+        )
     print("Hand each member its own folder, and keep no copy: you have held every private key.")
 
 

@@ -26,10 +26,11 @@ def new(
 @app.command()
 def check(study: StudyPath) -> None:
     """Check everything that can be checked before a run: settings, members, data, model."""
+    from securefl.plain_text import line
     from securefl.study_check import check_study
 
-    for line in check_study(study):
-        print(line)
+    for found in check_study(study):
+        print(line(found))
 
 
 @app.command()
@@ -38,12 +39,13 @@ def show(study: StudyPath) -> None:
     import hashlib
     import json
 
+    from securefl.plain_text import line
     from securefl.study import Study
 
     loaded = Study.load(study)
     print(json.dumps(loaded.settings.model_dump(), indent=2))
     for name, content in loaded.files.items():
-        print(f"{hashlib.sha256(content).hexdigest()}  {name}")
+        print(f"{hashlib.sha256(content).hexdigest()}  {line(name)}")
 
 
 @app.command()

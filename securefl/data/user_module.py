@@ -1,7 +1,7 @@
 """Functions in the study's own Python files, and the records of a user's ``torch`` Dataset.
 
-A file is loaded by its path inside the study folder, always from its source: a cached bytecode file beside it, which
-the study's digest does not cover, is neither read nor written.
+A file is loaded by its path inside the study folder, always from its source, and so are those beside it that it
+imports: bytecode and compiled libraries, which the study's digest does not cover, are neither read nor written.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -26,6 +27,63 @@ class _FromSource(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+_NAME = "securefl_study_"
+_folders: set[Path] = set()
+"""Of all studies whose code this process has loaded."""
+
+
+def _source_only(path: str) -> FileFinder:
+    """A path hook: in a study's folder Python finds source files and nothing else."""
+    if not _in_study(path):
+        raise ImportError(path)
+    return FileFinder(path, (_FromSource, SOURCE_SUFFIXES))
+
+
+def _in_study(path: str) -> bool:
+    """Hidden folders are no part of a study: a virtual environment may lie in one."""
+    place = Path(path).resolve()
+    return any(
+        place.is_relative_to(folder)
+        and not any(part.startswith(".") for part in place.relative_to(folder).parts)
+        for folder in _folders
+    )
+
+
+def _watch(folder: Path) -> None:
+    _folders.add(folder)
+    if _source_only not in sys.path_hooks:
+        sys.path_hooks.insert(0, _source_only)
+    for path in [path for path in sys.path_importer_cache if _in_study(path)]:
+        del sys.path_importer_cache[path]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let no file that one study's code imported from beside it be taken for another's of the same name.
+
+    What was imported before is back at the end, and what is imported in the meantime is gone.
+    """
+    before, paths = _taken_away(), list(sys.path)
+    sys.path[:] = [path for path in paths if not _in_study(path)]
+    try:
+        yield
+    finally:
+        _taken_away()
+        sys.modules.update(before)
+        sys.path[:] = paths
+
+
+def _taken_away() -> dict[str, ModuleType]:
+    """The modules that lie beside a study's own; they are imported no longer."""
+    beside = [
+        name
+        for name, module in sys.modules.items()
+        if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), _FromSource)
+        and not name.startswith(_NAME)
+    ]
+    return {name: sys.modules.pop(name) for name in beside}
 
 
 def load_function(folder: Path, reference: str, error: type[SecureFLError]) -> Callable[..., Any]:
@@ -93,8 +151,9 @@ def _load_module(folder: Path, file: str, error: type[SecureFLError]) -> ModuleT
         raise error(f"{file} lies outside the study folder; put the file into it.")
     if not path.is_file():
         raise error(f"The study names {file}, but {path} does not exist; put the file there.")
+    _watch(folder.resolve())
     # Registered, since dataclasses look their module up; under a name of the content, so that two studies never meet.
-    name = f"securefl_study_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
+    name = f"{_NAME}{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     if spec is None or spec.loader is None:
         raise error(f"{file} is not a Python file; name one that ends in .py.")

@@ -85,7 +85,8 @@ def init(
         _publish(made, cards, consortium, deployment)
         for member in consortium.members:
             join(made / member.name, made / PUBLIC)
-        render_whole(made, [COORDINATOR, *(m.name for m in consortium.members)])
+        names = [COORDINATOR, *(m.name for m in consortium.members)]
+        render_whole(made, names, on_one_computer=not deployment.same_port())
     return consortium
 
 

@@ -15,7 +15,7 @@ from securefl import consortium as members
 from securefl import durable
 from securefl.consortium import Member
 from securefl.deploy import authority
-from securefl.deploy.plan import SUPERNODES, plan_folder
+from securefl.deploy.plan import SUPERNODES, plain_names, plan_folder
 from securefl.deploy.render import render
 from securefl.deploy.settings import CA_FILE, CARD_FILE, CONSORTIUM_FILE, DEPLOYMENT_FILE, Card
 from securefl.errors import ConsortiumError, StudyError
@@ -96,7 +96,8 @@ def put_study(folder: Path, study: Path) -> str:
         Its digest, for the steward to compare with the other members.
 
     Raises:
-        StudyError: it is malformed, a simulation, or names other members than this folder's; nothing is changed then.
+        StudyError: it is malformed, a simulation, has files of strange names, or names other members than this
+            folder's; nothing is changed then.
         ConsortiumError: the folder is a dealer's, or none of `securefl deploy`.
     """
     if plan_folder(folder, with_study=False).role == "dealer":
@@ -112,6 +113,7 @@ def put_study(folder: Path, study: Path) -> str:
         raise StudyError(
             f"{study} names other members or keys than {folder}: copy its {CONSORTIUM_FILE} there."
         )
+    plain_names(loaded)
     fresh = folder / f".study.{secrets.token_hex(4)}"
     old = fresh.with_name(f"{fresh.name}.old")
     try:

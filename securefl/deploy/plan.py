@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from securefl import consortium as members
 from securefl.consortium import SEALING_FILE, SIGNING_FILE, TLS_FILE, Consortium
 from securefl.deploy.settings import (
@@ -25,9 +27,11 @@ from securefl.deploy.settings import (
     only_this_computer,
     port_of,
 )
+from securefl.errors import StudyError
 from securefl.member import MEMBER_FILE, Places
 from securefl.study import Study
 from securefl.study.folder import TOML as STUDY_FILE
+from securefl.study.settings import FileName
 
 SUPERNODE_KEY, SUPERLINK_KEY = "supernode.key", "superlink.pem"
 REGISTER_FILE, SUPERNODES = "register.sh", "supernodes"
@@ -39,6 +43,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
 }
 """Nothing calls home, and nothing is installed at run time."""
+_FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def plan_folder(folder: Path, with_study: bool = True, given: Path | None = None
     name, role = card.member.name, card.member.role
     unchecked = role != "dealer" and Places.load(folder / MEMBER_FILE).insecure_unchecked
     study = _study(folder) if with_study else None
-    study_files = list(study.files) if study else []
+    study_files = plain_names(study) if study else []
     mesh = [deployment.mesh[n] for n in consortium.parties]
     if consortium.dealer is not None and (role == "dealer" or _checks_norms(study, consortium, unchecked)):
         mesh.append(deployment.mesh[consortium.dealer.name])
@@ -161,7 +166,7 @@ def _coordinator(folder: Path, deployment: Deployment, with_study: bool) -> Plan
     return Plan(
         COORDINATOR, COORDINATOR, deployment, [Process("superlink", command, [SUPERLINK_KEY], port, memory=8)],
         [CONSORTIUM_FILE, DEPLOYMENT_FILE, CA_FILE, REGISTER_FILE, *nodes], folders=["home"],
-        study_files=list(study.files) if study else [], alias=_alias(deployment, deployment.superlink),
+        study_files=plain_names(study) if study else [], alias=_alias(deployment, deployment.superlink),
     )  # fmt: skip
 
 
@@ -222,6 +227,23 @@ def _alias(deployment: Deployment, address: str) -> str | None:
     hosts = [host_of(a) for a in (deployment.superlink, *deployment.mesh.values())]
     shared = hosts.count(host_of(address)) > 1
     return None if shared or ip_of(address) or only_this_computer(address) else host_of(address)
+
+
+def plain_names(study: Study) -> list[str]:
+    """The study's files, whose names go into manifests.
+
+    Raises:
+        StudyError: a name is more than letters, digits, ``_``, ``-``, ``.`` and folders.
+    """
+    for name in study.files:
+        try:
+            _FILE_NAME.validate_python(name)
+        except ValidationError as error:
+            raise StudyError(
+                f"{name!r} cannot be a file of a deployed study: give it a name of at most 200 letters, digits, "
+                "hyphens, underscores and dots."
+            ) from error
+    return list(study.files)
 
 
 def _study(folder: Path) -> Study | None:

@@ -36,9 +36,14 @@ def render(folder: Path, plan: Plan) -> None:
     write_dockerfile(folder)
 
 
-def render_whole(folder: Path, names: list[str]) -> None:
-    """Write the files that start all members on one computer or cluster, to try a consortium out."""
-    _write(folder, "whole-compose.yaml", {"names": names}, to="compose.yaml")
+def render_whole(folder: Path, names: list[str], on_one_computer: bool) -> None:
+    """Write the files that start all members on one computer or cluster, to try a consortium out.
+
+    Args:
+        on_one_computer: whether they can all run there; a cluster gives each an address of its own.
+    """
+    if on_one_computer:
+        _write(folder, "whole-compose.yaml", {"names": names}, to="compose.yaml")
     _write(folder, "whole-kustomization.yaml", {"names": names}, to="kustomization.yaml")
 
 

@@ -40,6 +40,8 @@ Address = Annotated[
     str, StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?:[1-9][0-9]{0,4}$")
 ]
 """``host:port``, the host a DNS name or an IPv4 address."""
+Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$")]
+"""A container image's name, with its registry, tag and digest: nothing that a manifest or shell would read."""
 
 
 def host_of(address: str) -> str:
@@ -71,10 +73,7 @@ class Deployment(Settings):
 
     superlink: Address = Field(description="host:port of the coordinator's SuperLink, as members reach it")
     mesh: dict[MemberName, Address] = Field(description="host:port of each party and of the dealer")
-    image: str = Field(
-        f"securefl:{version('securefl')}", min_length=1, max_length=255, description="the container image"
-    )
-
+    image: Image = Field(f"securefl:{version('securefl')}", description="the container image")
     local_port: int = Field(
         LOCAL_PORT,
         ge=1024,
@@ -91,6 +90,15 @@ class Deployment(Settings):
         if len(set(addresses)) != len(addresses):
             raise ValueError("two processes have the same address: give each its own")
         return self
+
+    def same_port(self) -> list[str]:
+        """Who listens on a port that somebody before them has: on one computer they cannot both run."""
+        seen = {port_of(self.superlink)}
+        found = []
+        for name, address in self.mesh.items():
+            found += [name] if port_of(address) in seen else []
+            seen.add(port_of(address))
+        return found
 
     def check(self, consortium: Consortium) -> None:
         """Raise ConsortiumError unless every member of the mesh, and nobody else, has an address."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES
 from pathlib import Path
 
 from securefl import durable
@@ -20,6 +21,8 @@ RECEIPT = re.compile(r"receipts/[a-z]{1,20}(-[0-9]{1,9})?")
 PERMIT = re.compile(r"permits/[a-z][a-z0-9-]{0,31}\.cbor")
 STUDY = re.compile(r"study/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}){0,4}")
 """Of a run's folder: what ``securefl verify`` and ``audit`` read, and nothing that a member keeps for itself."""
+COMPILED = (*BYTECODE_SUFFIXES, *EXTENSION_SUFFIXES, ".pyo", ".so", ".pyd", ".dll", ".dylib")
+"""How the names of files end that Python would run, and that are of no study."""
 FOLDERS = ("study", "receipts", "permits")
 
 
@@ -112,7 +115,9 @@ def take(piece: Piece, folder: Path) -> bool:
 
 def is_run_file(name: str) -> bool:
     """Whether this is the relative name of one of the files that a run hands over."""
-    return name in PARTS or any(form.fullmatch(name) for form in (RECEIPT, STUDY, PERMIT))
+    if STUDY.fullmatch(name):
+        return "__pycache__" not in name.split("/") and not name.lower().endswith(COMPILED)
+    return name in PARTS or any(form.fullmatch(name) for form in (RECEIPT, PERMIT))
 
 
 def _place(name: str) -> tuple[int, str]:

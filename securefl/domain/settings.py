@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from securefl import durable
 from securefl.domain.errors import DomainError
 from securefl.domain.session import Session
 from securefl.study.settings import Settings
+from securefl.toml_file import parse_toml
 
 FILE = "domain.toml"
 Part = Literal["owner", "researcher", "operator"]
@@ -38,7 +38,7 @@ class HomeSettings(Settings):
             DomainError: there is none, or it is malformed.
         """
         try:
-            return cls.model_validate(tomllib.loads((home / FILE).read_text()))
+            return cls.model_validate(parse_toml((home / FILE).read_bytes()))
         except FileNotFoundError as error:
             raise DomainError(f"{home} is no home: make one with `securefl domain init`.") from error
         except (OSError, ValueError, ValidationError) as error:

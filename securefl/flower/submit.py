@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from securefl.errors import DataError, EngineError, StudyError
 from securefl.flower.bundle import app_files, flower_environment, state_file
 from securefl.run_folder import RunFolder
 from securefl.study import Study
+from securefl.toml_file import parse_toml
 
 FOLLOW_SECONDS = 0.5
 GIVE_UP_SECONDS = 180.0
@@ -66,7 +66,7 @@ def superlink_named(connection: str | None) -> str:
     """
     file = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "config.toml"
     try:
-        known = tomllib.loads(file.read_text()).get("superlink", {})
+        known = parse_toml(file.read_bytes()).get("superlink", {})
     except FileNotFoundError:
         known = {}
     except (OSError, ValueError) as error:

@@ -85,8 +85,8 @@ def time_chart(evidence: Evidence) -> Markup | None:
     if not lines:
         return None
     rounds = [line["round"] for line in lines]
-    training = np.array([line["training_seconds"] for line in lines])
-    aggregation = np.array([line["aggregation_seconds"] for line in lines])
+    training = np.array([line["training_seconds"] or 0.0 for line in lines])
+    aggregation = np.array([line["aggregation_seconds"] or 0.0 for line in lines])
     evaluation = np.array([line.get("evaluation_seconds") or 0.0 for line in lines])
     with mpl.rc_context(_style("time")):
         figure = Figure(figsize=(9.0, 2.8), layout="constrained")
@@ -176,6 +176,7 @@ def _zoom(axes: Axes, evidence: Evidence, rounds: np.ndarray, secure: np.ndarray
     late = [secure[rounds >= first], *(_accuracies(evidence, n)[first - 1 :] for n in ("plaintext", "float"))]
     pooled = _accuracies(evidence, "pooled")
     values = np.concatenate([*late, pooled[-1:]])
+    values = values[np.isfinite(values)]
     margin = max(0.005, 0.1 * float(np.ptp(values)))
     axes.set_ylim(float(values.min()) - margin, min(1.0, float(values.max())) + margin)
     axes.set_xlim(first - 0.3, int(rounds[-1]) + 0.3)

@@ -6,19 +6,20 @@ should lie in the folder of another study.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from safetensors import SafetensorError
 
 from securefl.consortium import Consortium
 from securefl.engines import exhibits
-from securefl.errors import SecureFLError
+from securefl.errors import RunError, SecureFLError
 from securefl.roles.terms import Terms
+from securefl.run_files import Baseline, Figures, Line, Partition, table
 from securefl.run_folder import RunFolder
 from securefl.study import Study
 
@@ -76,15 +77,15 @@ def gather(run: RunFolder) -> Evidence:
         terms = Terms.of(study, consortium, run.unchecked())
     except SecureFLError as error:
         missing.append(f"The study and its members cannot be read, so nothing can be checked: {error}")
-    summary = _json(run.summary_file, missing)
+    summary = _json(Figures, run.summary_file, missing)
     if not summary:
         missing.append("The run has not ended: there are no final figures yet.")
     baselines: dict[str, Any] = {}
     partition: dict[str, Any] = {}
     seen: dict[str, NDArray[Any]] = {}
     if study is not None and study.settings.simulation is not None:
-        baselines = {name: _json(run.baselines / f"{name}.json", missing) for name in BASELINES}
-        partition = _json(run.path / "partition.json", missing)
+        baselines = {name: _json(Baseline, run.baselines / f"{name}.json", missing) for name in BASELINES}
+        partition = _json(Partition, run.path / "partition.json", missing)
         if study.settings.simulation.exhibits:
             seen = _seen(run.exhibits, missing)
         absent = [name for name in study.settings.baselines if not baselines[name]]
@@ -104,23 +105,21 @@ def gather(run: RunFolder) -> Evidence:
     )
 
 
-def _json(path: Path, missing: list[str]) -> dict[str, Any]:
+def _json(kind: type[BaseModel], path: Path, missing: list[str]) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        return table(kind, path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
         missing.append(f"{path.name} cannot be read.")
         return {}
-    return found
 
 
 def _history(run: RunFolder, missing: list[str]) -> list[dict[str, Any]]:
     try:
-        return run.history()
-    except (OSError, ValueError):
+        # Lines of other versions may lack a figure.
+        return [{**Line(round=0).model_dump(), **line} for line in run.history()]
+    except RunError:
         missing.append("history.jsonl cannot be read.")
         return []
 

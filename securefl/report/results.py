@@ -9,7 +9,9 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from securefl.plain_text import line
 from securefl.report.words import collusion
 
 _ACCURACIES = {
@@ -132,13 +134,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: the content of ``summary.json``; what is missing is shown as such.
     """
-    # Names come from the study: as Text-free cells they could carry markup, so brackets are escaped.
-    title = str(summary.get("name", "")).replace("[", "\\[")
+    # As Text, in which a name in brackets is no markup.
+    title = line(str(summary.get("name", "")))
     table = Table(
-        title=title or None,
+        title=Text(title, "bold") if title else None,
         caption=averaging(summary) or None,
         box=box.SIMPLE_HEAD,
-        title_style="bold",
         title_justify="left",
         caption_justify="left",
         pad_edge=False,
@@ -150,11 +151,15 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for row in accuracy_rows(summary):
         bad = row.key == "accuracy_plaintext" and summary.get("plaintext_identical") is False
         style = "bold" if row.key == "accuracy" else "red" if bad else None
-        table.add_row(row.name, row.value, row.difference, row.meaning, style=style)
+        table.add_row(*_cells(row), style=style)
     table.add_section()
     for row in aggregate_rows(summary):
-        table.add_row(row.name, row.value, row.difference, row.meaning)
+        table.add_row(*_cells(row))
     return table
+
+
+def _cells(row: Row) -> list[Text]:
+    return [Text(line(text)) for text in (row.name, row.value, row.difference, row.meaning)]
 
 
 def _points(difference: float) -> str:

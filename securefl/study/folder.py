@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,8 +16,13 @@ from protocols.canonical import digest
 from securefl import durable
 from securefl.errors import StudyError
 from securefl.study.schema import StudySettings
+from securefl.toml_file import parse_toml
 
-TOML = "study.toml"
+TOML, RUN = "study.toml", "run.json"
+"""The second makes a folder that of a run, in which the study's files stand in ``study``."""
+
+_LONGEST_VALUE = 200
+"""Characters of a wrong value that are shown."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Study:
         folder: where it was read from; relative data roots start here.
         settings: the typed content of ``study.toml``.
         files: content by relative name: ``study.toml``, the files it names, and every Python file in the folder
-            (a named one may import them).
+            (a named one may import them) that is not of an earlier run.
     """
 
     folder: Path
@@ -88,8 +92,8 @@ def parse(raw: bytes, name: str) -> StudySettings:
         StudyError: not TOML, an unknown key (the nearest known one is named), or a value out of its range.
     """
     try:
-        values = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = parse_toml(raw)
+    except ValueError as error:
         raise StudyError(f"{name} is not valid TOML: {error}.") from error
     try:
         return StudySettings.model_validate(values)
@@ -109,8 +113,16 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where} is missing: add it."
     message = str(error["msg"]).removeprefix("Value error, ")
-    shown = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
+    shown = "" if isinstance(error["input"], dict) else f", not {_shown(error['input'])}"
     return f"{where}: {message[0].lower()}{message[1:]}{shown}." if where else f"{message}."
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "what is too long to show"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def known_keys(table: Iterable[int | str]) -> list[str]:
@@ -133,9 +145,14 @@ def _named(settings: StudySettings) -> list[str]:
 
 
 def _python_files(folder: Path) -> list[Path]:
+    """All of the folder, but for hidden files, and the copies of the study that earlier runs left in it."""
     hidden = (".", "__pycache__")
+    runs = [path.parent for path in folder.rglob(RUN) if (path.parent / "study" / TOML).exists()]
     return [
-        p for p in folder.rglob("*.py") if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)
+        p
+        for p in folder.rglob("*.py")
+        if not any(q.startswith(hidden) for q in p.relative_to(folder).parts)
+        and not any(p.is_relative_to(run) for run in runs if run != folder)
     ]
 
 

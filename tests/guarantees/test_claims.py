@@ -24,7 +24,7 @@ from securefl.audit import (
 )
 from securefl.audit.claims import CLAIMS
 from securefl.audit.mutants import MUTANTS
-from securefl.errors import RunError
+from securefl.domain.errors import SyftMessageError
 from tests.guarantees.reached import ELSEWHERE, left_to, reaching, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,15 +79,15 @@ def test_a_function_that_is_seen_in_no_attack_is_left_to_a_test_that_shows_the_c
 
 
 def test_control_a_test_that_does_not_call_what_is_left_to_it_fails():
-    claim = CLAIMS["receipts-verify-offline"]
+    claim = CLAIMS["bad-letters-stop-nobody"]
     (function,) = claim.tested
     with (
         pytest.raises(AssertionError, match=f"says that this calls {function}"),
         reaching(claim.test_of(function)),
     ):
         pass
-    with reaching(f"{claim.test_of(function)}[a case]"), pytest.raises(RunError):
-        resolve(function)(ROOT)
+    with reaching(f"{claim.test_of(function)}[a case]"), pytest.raises(SyftMessageError):
+        resolve(function)(b"", "a@x.example", "b@x.example", "1")
     with reaching("tests/guarantees/test_claims.py::test_of_something_else"):
         pass
 

@@ -198,6 +198,8 @@ def test_keys_that_are_not_pinned_are_refused(folder):
         (lambda t: t.replace('signing = "', 'signing = "AAAA', 1), "have the wrong size"),
         (lambda t: t.replace('signing = "', 'signing = "!', 1), r"malformed at members\.0\.signing"),
         (lambda t: t.replace("id = ", "id "), "is not valid TOML"),
+        (lambda t: f"x = {'[' * 5000}\n{t}", "is not valid TOML: it is nested too deeply"),
+        (lambda t: f"x = {'1' * 5000}\n{t}", "is not valid TOML: a number in it is too long"),
         (lambda t: "", "malformed at id"),
     ],
 )

@@ -73,6 +73,7 @@ def test_a_second_preparation_is_refused(run, study):
 def test_what_an_interrupted_preparation_left_is_taken_over(run, study):
     digest = run.info()["study"]
     (run.path / "run.json").unlink()
+    (run.path / ".unfinished").touch()
     shutil.rmtree(run.keys / "party-2")
     run.prepare(study, {})
     assert names(run) == ["consortium.toml", "keys", "run.json", "study"]
@@ -91,6 +92,64 @@ def test_only_a_run_is_overwritten(tmp_path, run):
     run.overwrite()
     assert names(run) == []
     run.overwrite()  # an empty folder is empty
+
+
+def test_members_and_their_keys_are_no_left_over_of_a_run(run, study):
+    # As `securefl consortium new` makes them.
+    (run.path / "run.json").unlink()
+    shutil.rmtree(run.path / "study")
+    with pytest.raises(RunError, match="is not empty"):
+        run.prepare(study, {})
+    with pytest.raises(RunError, match="is not the folder of a run"):
+        run.overwrite()
+    assert names(run) == ["consortium.toml", "keys"]
+
+
+def test_a_link_in_a_run_is_removed_and_not_followed(tmp_path, run):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    (run.path / "linked").symlink_to(precious)
+    (run.path / "a-dangling-link").symlink_to(tmp_path / "nothing")
+    run.overwrite()
+    assert names(run) == []
+    assert (precious / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_an_interrupted_emptying_left_is_taken_over(run, study, monkeypatch, overwrite):
+    def refused(_path):
+        raise PermissionError(13, "no")
+
+    run.write_history([])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refused)
+        with pytest.raises(PermissionError):
+            run.overwrite()
+    assert not (run.path / "run.json").exists()
+    if overwrite:
+        run.overwrite()
+        assert names(run) == []
+    run.prepare(study, {})
+    assert names(run) == ["consortium.toml", "keys", "run.json", "study"]
+
+
+@pytest.mark.parametrize("left", [".run.json.0123abcd", ".consortium.toml.0123abcd"])
+def test_a_file_that_a_cut_off_preparation_left_half_written_is_removed(run, study, left):
+    (run.path / "run.json").unlink()
+    (run.path / ".unfinished").touch()
+    (run.path / left).write_text("{")
+    run.prepare(study, {})
+    assert names(run) == ["consortium.toml", "keys", "run.json", "study"]
+
+
+def test_a_preparation_that_was_cut_off_at_once_is_begun_anew(tmp_path, study):
+    folder = RunFolder(tmp_path / "new")
+    folder.path.mkdir()
+    (folder.path / "..unfinished.0123abcd").touch()
+    folder.overwrite()
+    folder.prepare(study, {})
+    assert names(folder) == ["consortium.toml", "keys", "run.json", "study"]
 
 
 def test_one_run_at_a_time(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,11 @@ def test_a_private_study_of_which_the_model_mixes_patients_is_refused(
             check_study(path)
     else:
         assert check_study(path)[-1] == "This study can run."
+
+
+@pytest.mark.parametrize("name", ["[/red]", "\\[/red]", "[bold]Heart[/bold]", "\x1b[2J"])
+def test_a_name_in_brackets_is_planned(tmp_path: Path, name: str) -> None:
+    old = next(line for line in PLAIN.splitlines() if line.startswith("name = "))
+    folder = study(tmp_path, PLAIN.replace(old, f"name = {json.dumps(name)}"))
+    shown = name.replace("\x1b", "\ufffd")
+    assert f"{shown}: who will see what" in planned(folder)[0]

@@ -32,6 +32,7 @@ from securefl.audit.mutants import (
     sums,
     superlinks,
     trust,
+    unsigned,
     views,
     zero_shares,
 )
@@ -41,8 +42,8 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for module in (
         masks, reuse, views, zero_shares, bindings, trust, seizure, openings, ledgers, dealing, norms, sums, answers,
-        receipts, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, patients, approvals, consents,
-        letters, people, operators, logs, nodes, pairwise, secagg,
+        receipts, unsigned, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, patients, approvals,
+        consents, letters, people, operators, logs, nodes, pairwise, secagg,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from protocols.errors import SignatureError
 from protocols.signing import SigningKey
 from securefl.audit.mutants.consortium_folders import HOSPITALS, Folders, deployed, permit_of
 from securefl.audit.mutants.share import RESEARCHER, SOUTH, STEWARD
+from securefl.audit.mutants.unsigned import write_run
 from securefl.audit.registry import Finding, Mutant
-from securefl.audit.stage import Stage, staged
+from securefl.audit.stage import staged
 from securefl.audit.stage_cast import HOSPITALS as STAGE_HOSPITALS
 from securefl.domain.errors import ReleaseError
 from securefl.domain.letters import Decision, LaunchOrder
@@ -27,7 +26,7 @@ from securefl.domain.parcel import Piece, pieces
 from securefl.domain.proposal import Proposal, SignedProposal, Site, file_digests
 from securefl.domain.session import Session
 from securefl.permit import EndorsedPermit, SignedPermit
-from securefl.run_folder import RUN_FILE, RunFolder
+from securefl.run_folder import RunFolder
 from securefl.study import Study
 
 OPERATOR, OTHER_OPERATOR = "ops@uni.example", "ops@lab.example"
@@ -167,22 +166,6 @@ def as_it_came(sender: str, proposal: Proposal, run: Path) -> bytes | None:
     return (run / "model.safetensors").read_bytes() if sender == proposal.coordinator else None
 
 
-def _run_of(stage: Stage, run: RunFolder) -> None:
-    """Write down a finished study as its coordinator hands it over."""
-    from safetensors.torch import save
-
-    from securefl.world import World
-
-    shutil.copytree(stage.study.folder, run.path / "study")
-    shutil.copytree(stage.store("coordinator").path(""), run.receipts)
-    info = {"study": stage.terms.study.hex(), "securefl": version("securefl")}
-    (run.path / RUN_FILE).write_text(json.dumps(info))
-    world, state = World.of(stage.study, stage.terms), stage.replica.state
-    world.layout.load(world.model, state.model)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in world.model.state_dict().items()}
-    run.model_file.write_bytes(save(tensors, {"round": str(state.round)}))
-
-
 def _changed(run: RunFolder) -> None:
     """Another model: the last byte of its weights is not what was computed."""
     data = bytearray(run.model_file.read_bytes())
@@ -196,7 +179,7 @@ def _finished() -> Iterator[tuple[RunFolder, Proposal, SignedProposal, Path]]:
     with staged() as stage, tempfile.TemporaryDirectory(prefix="securefl-audit-") as name:
         stage.play()
         run = RunFolder(Path(name) / "run")
-        _run_of(stage, run)
+        write_run(stage, run)
         study, key = stage.study, SigningKey.generate()
         proposal = Proposal(
             number=bytes(16), researcher=RESEARCHER, title="A study", purpose="who has it", study=stage.terms.study,

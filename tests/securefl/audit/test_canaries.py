@@ -98,7 +98,27 @@ def test_a_damaged_archive_is_searched_as_it_is(tmp_path):
     with zipfile.ZipFile(tmp_path / "c", "w") as archive:
         archive.writestr("x", bytes(20))
     (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:-3])
-    assert [f.file for f in search(tmp_path, {"it": SECRET}).found] == ["a.gz", "b"]
+    searched = search(tmp_path, {"it": SECRET})
+    assert [f.file for f in searched.found] == ["a.gz", "b"]
+    assert searched.packed == ("a.gz", "b", "c")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_an_unpacker_raises_the_other_files_are_searched(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x", bytes(range(100)) * 40)
+    whole = path.read_bytes()
+    (tmp_path / "b").write_bytes(SECRET)
+    assert search(tmp_path, {"it": SECRET}).packed == ()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        assert [f.file for f in search(tmp_path, {"it": SECRET}).found] == ["b"]
+
+
+def test_bytes_that_begin_like_gzip_by_chance_are_no_archive(tmp_path):
+    (tmp_path / "sum").write_bytes(b"\x1f\x8b" + bytes(100))
+    assert search(tmp_path, {"it": SECRET}).packed == ()
 
 
 def test_names_links_own_places_and_empty_files(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ def test_the_members_are_only_known_by_the_readers_own_copy(finished: RunFolder,
     path.write_text(json.dumps({**json.loads(path.read_text()), "study": "ab" * 32}))
     marks = {name: mark for name, (mark, _) in lines(examine(finished.path, others)).items()}
     assert (marks["receipts"], marks["members"]) == ("fails", "fails")
+
+
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+def test_the_digest_to_compare_is_shown_whole(
+    finished: RunFolder,
+    call: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    width: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    _, out, _ = call(finished.path)
+    cells = [line.split("│")[-2].strip() for line in out.splitlines() if line.count("│") == 4]
+    assert members.load(finished.consortium_file).digest().hex() in "".join(cells)
+    assert "…" not in out
 
 
 def test_a_run_in_which_nobody_checked_does_not_pass(runs: Runs) -> None:

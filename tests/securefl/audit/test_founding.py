@@ -103,7 +103,9 @@ def build(shape, classes):
 @pytest.fixture(scope="module")
 def coded_once(tmp_path_factory: pytest.TempPathFactory, runs: Any) -> tuple[Path, Path]:
     """A run of a study with a model in Python, and the file that this model leaves when it is built."""
-    source = tmp_path_factory.mktemp("coded")
+    folder = tmp_path_factory.mktemp("coded")
+    source = folder / "source"
+    source.mkdir()
     text = (runs.make("stopped", stop_after=2).parent / "source" / "study.toml").read_text()
     (source / "study.toml").write_text(
         text.replace('kind = "logistic"', 'kind = "module"\nmodule = "net.py:build"').replace(
@@ -111,8 +113,8 @@ def coded_once(tmp_path_factory: pytest.TempPathFactory, runs: Any) -> tuple[Pat
         )
     )
     (source / "net.py").write_text(MODEL.format(marker=str(source / "was-run")))
-    runs.play(source, source / "run")
-    return source / "run", source / "was-run"
+    runs.play(source, folder / "run")
+    return folder / "run", source / "was-run"
 
 
 @pytest.fixture

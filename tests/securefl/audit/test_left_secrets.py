@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,20 @@ def test_who_searched_nothing_does_not_say_that_it_holds(tmp_path: Path) -> None
     )
     (tmp_path / "run" / "empty").write_bytes(b"x")
     assert check_secrets(RunFolder(tmp_path / "run"), CANARY).mark == "holds"
+
+
+def test_a_file_that_cannot_be_unpacked_is_not_called_searched(finished: RunFolder) -> None:
+    path = finished.path / "logs" / "old.zip"
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x", bytes(1000))
+    data = bytearray(path.read_bytes())
+    data[39:44] = b"\xff" * 5  # LZMA's properties
+    path.write_bytes(data)
+    examined = examine(finished.path)
+    assert examined.broken is None
+    mark, says = lines(examined)["secrets"]
+    assert mark == "unchecked"
+    assert says.endswith(
+        "logs/old.zip looks compressed and could not be unpacked: nobody has looked into it."
+    )

@@ -178,12 +178,12 @@ def test_one_changed_byte_fails_and_is_named(finished: RunFolder, name: str) -> 
     assert verify(finished.path).holds
 
 
-def test_every_byte_of_the_closing_record_counts(
-    auditors: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_byte_of_the_closing_record_counts(auditors: RunFolder, tmp_path: Path) -> None:
     # The walk up to the closing record is the same each time: here only the record itself is read anew.
     receipts = Receipts(auditors.receipts)
-    walk = ChainWalk(Founding.read(auditors, read_info(auditors), receipts), receipts, None)
+    walk = ChainWalk(
+        Founding.read(auditors, read_info(auditors), receipts), receipts, None, tmp_path / "workplace"
+    )
     list(walk.check_rounds())
     assert [check.mark for check in walk.check_closing()] == ["holds"]
     path = auditors.receipts / CLOSING

@@ -208,6 +208,37 @@ def test_two_runs_do_not_share_a_folder(refused, prepared, study, tmp_path):
         assert "Another run is using" in refused("run", study, "--out", tmp_path / "out", "--resume")
 
 
+@pytest.mark.parametrize("out", [".", "out", "runs/one", "../link/out"])
+def test_a_run_in_the_studys_own_folder(refused, study, tmp_path, out):
+    (tmp_path / "link").symlink_to(study)
+    said = refused("run", study, "--out", study / out)
+    assert "lies in the study's folder" in said
+    assert f"such as {tmp_path / 'study-run'}." in said
+    (study / "earlier").mkdir()
+    (study / "earlier" / "run.json").write_text("{}")
+    assert "lies in the study's folder" in refused("run", study, "--out", study / "earlier", "--overwrite")
+
+
+def test_what_a_study_says_moves_no_cursor(refused, call, study):
+    escape = "\\u001b[1A\\u001b[2K\\u202e"
+    replaced(study, 'name = "Command line"', f'name = "All {escape}is well"')
+    code, out, _ = call("study", "check", study)
+    assert code == 0
+    assert out.replace("\n", "").isprintable()
+    replaced(study, "seed = 1", f'seed = 1\n"{escape}" = 2')
+    said = refused("study", "check", study)
+    assert said.rstrip("\n").isprintable()
+    assert "is not a known key" in said
+
+
+def test_a_run_that_would_remove_its_study(refused, study, tmp_path):
+    (tmp_path / "work").mkdir()
+    study = study.rename(tmp_path / "work" / "study")
+    assert "holds the study, which a new run would remove" in refused(
+        "run", study, "--out", tmp_path / "work"
+    )
+
+
 def test_a_damaged_run(refused, prepared, study, tmp_path):
     (tmp_path / "out" / "run.json").write_text("{")
     assert "run.json cannot be read" in refused("run", study, "--out", tmp_path / "out", "--resume")
@@ -403,8 +434,34 @@ def test_status_and_stop_of_a_run_that_has_not_begun(call, refused, prepared):
     assert "there is nothing to stop" in refused("stop", prepared.path)
     with prepared.locked():
         assert json.loads(call("status", prepared.path)[1])["state"] == "running"
-        assert call("stop", prepared.path)[0] == 0
+        assert call("stop", prepared.path)[:2] == (0, "The run stops after its round; go on with --resume.\n")
     assert prepared.stop_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("run.json", "[]"), ("run.json", "{}"), ("history.jsonl", "{}\n")]
+)
+def test_status_of_a_damaged_run(refused, prepared, name, content):
+    (prepared.path / name).write_text(content)
+    assert f"{name} cannot be read" in refused("status", prepared.path)
+
+
+def test_status_says_what_is_there(call, prepared):
+    (prepared.path / "run.json").write_text('{"study": "ab"}')
+    prepared.write_history([{"round": 1}])
+    code, out, _ = call("status", prepared.path)
+    assert code == 0
+    assert (json.loads(out)["name"], json.loads(out)["accuracy"]) == (None, None)
+
+
+def test_stop_while_a_run_is_compared(call, prepared, monkeypatch):
+    monkeypatch.setattr(RunFolder, "closing", lambda _folder: "there")
+    with prepared.locked():
+        code, out, _ = call("stop", prepared.path)
+    assert (code, out) == (
+        0,
+        "Training is over. Comparisons that are not made yet stop; --resume makes them.\n",
+    )
 
 
 def test_version_and_help(call):

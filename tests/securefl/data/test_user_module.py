@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import py_compile
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from securefl.data import input_shape_and_classes, load_all, load_hospital
-from securefl.data.user_module import load_function
+from securefl.data.user_module import alone, load_function
 from securefl.errors import DataError, ModelError
 from securefl.study.data_settings import DataSettings
 
@@ -163,3 +164,65 @@ def test_a_dataset_may_say_whose_its_records_are(tmp_path: Path) -> None:
     write(tmp_path, told.replace("k // 2", "str(k)"))
     with pytest.raises(DataError, match="patients must be one integer for each of the 12 records"):
         load_hospital(MODULE, tmp_path, "alpha", NAMES, 0)
+
+
+BESIDE = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\n"
+
+
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a study's code imports is gone after the test."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("sys.modules", dict(sys.modules))
+
+
+@pytest.mark.usefixtures("imports")
+@pytest.mark.parametrize("place", ["__pycache__", "package"])
+def test_a_file_beside_it_is_imported_from_its_source_alone(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "study"
+    (folder / "parts").mkdir(parents=True)
+    source = tmp_path / "planted.py"
+    source.write_text("def build():\n    return 'planted'\n")
+    write(folder, f"{BESIDE}from parts.beside_a_study import build\n", "model.py")
+    write(folder / "parts", "def build():\n    return 'source'\n", "beside_a_study.py")
+    planted = {
+        "__pycache__": f"__pycache__/beside_a_study.{sys.implementation.cache_tag}.pyc",
+        "package": "beside_a_study/__init__.pyc",
+    }[place]
+    py_compile.compile(
+        str(source),
+        str(folder / "parts" / planted),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    before = sorted(folder.rglob("*"))
+    assert load_function(folder, "model.py:build", ModelError)() == "source"
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("imports")
+def test_two_studies_with_files_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, f"{BESIDE}from named_alike import build\n", "model.py")
+        write(tmp_path / name, f"def build():\n    return '{name}'\n", "named_alike.py")
+    assert load_function(tmp_path / "one", "model.py:build", ModelError)() == "one"
+    with alone():
+        assert load_function(tmp_path / "two", "model.py:build", ModelError)() == "two"
+    assert sys.modules["named_alike"].build() == "one"
+    assert str(tmp_path / "two") not in sys.path
+
+
+@pytest.mark.usefixtures("imports")
+def test_a_virtual_environment_in_the_folder_is_none_of_the_study(tmp_path: Path) -> None:
+    packages = tmp_path / ".venv" / "lib"
+    packages.mkdir(parents=True)
+    source = tmp_path / "compiled_only.py"
+    source.write_text("def build():\n    return 'installed'\n")
+    py_compile.compile(str(source), str(packages / "compiled_only.pyc"))
+    source.unlink()
+    write(
+        tmp_path,
+        f"import sys\nsys.path.insert(0, {str(packages)!r})\nfrom compiled_only import build\n",
+        "model.py",
+    )
+    assert load_function(tmp_path, "model.py:build", ModelError)() == "installed"

@@ -160,6 +160,9 @@ GOOD = {
         ({"superlink": MESH["uni"]}, "same address"),
         ({"mesh": {"uni": MESH["uni"]}}, "registry has no address"),
         ({"mesh": {name: MESH[name] for name in [*PARTIES, DEALER]}}, "neither a party nor the dealer"),
+        ({"image": "securefl:1\nservices: {}"}, "image"),
+        ({"image": "-v/:/host"}, "image"),
+        ({"image": "a" * 256}, "image"),
         ({"image": ""}, ""),
     ],
 )

@@ -17,9 +17,12 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from securefl import deploy
+from securefl.cli import deploy as deploy_cli
 from securefl.deploy.plan import ENVIRONMENT
+from securefl.errors import ConsortiumError, StudyError
 from tests.securefl.deploy.conftest import DEALER, FOLDERS, HOSPITALS, MESH, PARTIES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -219,6 +222,107 @@ def test_a_careless_dockerfile_is_refused(made, good, broken, rule):
     checked = hadolint(file)
     assert checked.returncode == 1
     assert rule in checked.stdout
+
+
+# -- what members write stays a value ---------------------------------------------------------------------------------
+
+INJECTED = """securefl:1
+services:
+  thief: {image: thief, privileged: true, volumes: [/:/host]}
+#"""
+
+
+def test_a_coordinators_deployment_toml_adds_nothing(made, tmp_path):
+    before = (made / "oslo" / "compose.yaml").read_text()
+    settings = made / "public" / "deployment.toml"
+    settings.write_text(
+        re.sub(
+            "^image = .*$",
+            lambda _: f"image = {json.dumps(INJECTED)}",
+            settings.read_text(),
+            flags=re.MULTILINE,
+        )
+    )
+    with pytest.raises(ConsortiumError, match=r"deployment\.toml is malformed at image"):
+        deploy.join(made / "oslo", made / "public")
+    assert (made / "oslo" / "compose.yaml").read_text() == before
+
+
+def test_an_image_in_a_registry_by_its_digest_is_taken(tmp_path):
+    image = f"registry.example:5000/north_sea/securefl:0.1.0@sha256:{'0a' * 32}"
+    deploy.init(tmp_path / "out", HOSPITALS, PARTIES, "hub.example:8000", MESH, DEALER, image)
+    assert {s["image"] for s in services(tmp_path / "out" / "oslo").values()} == {image}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.py\nresources: [thief]\n#.py", "a #.py", "a=b.py", "a: b.py", "${HOME}.py", "-.py", "é.py"]
+)
+def test_a_study_with_files_of_strange_names_is_not_deployed(made, study, name):
+    (study / name).write_text("")
+    before = sorted(made.rglob("*"))
+    with pytest.raises(StudyError, match="cannot be a file of a deployed study"):
+        deploy.put_study(made / "oslo", study)
+    assert sorted(made.rglob("*")) == before
+    # Nor is one that somebody put there by hand.
+    shutil.copytree(study, made / "oslo" / "study", dirs_exist_ok=True)
+    with pytest.raises(StudyError, match="cannot be a file of a deployed study"):
+        deploy.join(made / "oslo")
+
+
+@pytest.mark.parametrize("name", ["no", "on", "null", "true"])
+def test_a_members_name_is_no_yaml_word(tmp_path, name):
+    mesh = {"uni": "uni.example:7000", name: "lab.example:7001"}
+    deploy.init(tmp_path / "out", ["oslo", "bergen"], ["uni", name], "hub.example:8000", mesh)
+    made = kustomize(tmp_path / "out")
+    for manifest in made:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    assert name in {m["metadata"]["labels"]["app.kubernetes.io/instance"] for m in made}
+    checked = check_compose(tmp_path / "out" / "compose.yaml", tmp_path / "out" / name / "compose.yaml")
+    assert checked.returncode == 0, checked.stdout
+
+
+# -- all on one computer --------------------------------------------------------------------------------------------
+
+
+def documented() -> list[list[str]]:
+    """The arguments of `securefl deploy init` on the page, its command and what it says of two laptops."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    command = re.search(r"^    (securefl deploy init (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    laptops = re.search(r"`(--superlink [^`]*)`", page)
+    assert command is not None
+    assert laptops is not None
+    words = shlex.split(command[1].replace("\\\n", ""))[3:]
+    words = words[words.index("--out") + 2 :]
+    return [words, [*words[: words.index("--superlink")], *shlex.split(laptops[1])]]
+
+
+@pytest.mark.parametrize("arguments", documented(), ids=["init", "two laptops"])
+def test_the_whole_that_the_page_makes_publishes_each_port_once(tmp_path, arguments):
+    out = tmp_path / "north-sea"
+    result = CliRunner().invoke(deploy_cli.app, ["init", "--out", str(out), *arguments])
+    assert result.exception is None
+    included = yaml.safe_load((out / "compose.yaml").read_text())["include"]
+    assert len(included) == 5
+    published = [
+        port.partition(":")[0]
+        for path in included
+        for service in yaml.safe_load((out / path).read_text())["services"].values()
+        for port in service.get("ports", [])
+    ]
+    assert len(published) == 3
+    assert len(set(published)) == 3
+
+
+@pytest.mark.parametrize("port", ["7000", "8000"])
+def test_members_with_one_port_are_not_started_on_one_computer(tmp_path, port):
+    members = ["--hospital", "oslo", "--hospital", "bergen", "--party", "uni", "--party", "registry"]
+    addresses = ["--address", "uni=uni.example:7000", "--address", f"registry=registry.example:{port}"]
+    arguments = ["--out", str(tmp_path / "out"), *members, "--superlink", "hub.example:8000", *addresses]
+    result = CliRunner().invoke(deploy_cli.app, ["init", *arguments])
+    assert result.exception is None
+    assert "No compose.yaml for all on one computer: registry has another's port." in result.stdout
+    assert not (tmp_path / "out" / "compose.yaml").exists()
+    assert (tmp_path / "out" / "registry" / "compose.yaml").exists()
 
 
 # -- one source: the same commands as processes, in containers, on Kubernetes ---------------------------------------

@@ -174,6 +174,68 @@ def test_a_damaged_file_is_named(finished: RunFolder, name: str) -> None:
     assert f"{name.split('/')[-1]} cannot be read." in gather(finished).missing
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("summary.json", {"accuracy": "0.9"}),
+        ("summary.json", {"accuracy": 1.5}),
+        ("summary.json", {"rounds": [4]}),
+        ("summary.json", {"upload_ratio": {}}),
+        ("summary.json", {"width": None}),
+        ("summary.json", {"diagnosis": {"all": {"auc": 0.5}}}),
+        ("summary.json", {"diagnosis": [1]}),
+        ("summary.json", {"privacy": {"epsilon": {}}}),
+        (
+            "summary.json",
+            {"privacy": {"epsilon": {}, "unit": "patient", "delta": 1e-5, "colluding_parties": 1}},
+        ),
+        ("partition.json", {"hospitals": []}),
+        ("partition.json", {"hospitals": {"west": "many"}}),
+        ("partition.json", {"hospitals": {"west": [-1]}}),
+        ("partition.json", {"test": [1.5]}),
+        ("baselines/local.json", {"hospitals": {"west": [0.5], "east": []}}),
+        ("baselines/local.json", {"accuracy": "high"}),
+        ("baselines/float.json", {"accuracy": [[0.5]]}),
+    ],
+)
+def test_a_file_of_other_types_is_named(finished: RunFolder, name: str, change: dict[str, object]) -> None:
+    path = finished.path / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    _, page = read(finished)
+    assert f"{path.name} cannot be read." in page.sections["head"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff\n", b"[]\n", b"{}\n", b"5\n", b"[" * 10**5 + b"\n", b'{"round": -1}\n', b'{"round": 10000000}\n',
+     b'{"round": true}\n', b'{"round": 1, "accuracy": "high"}\n', b'{"round": 1, "seconds": []}\n',
+     b'{"round": 1, "absent": []}\n', b'{"round": 1, "absent": {"west": 5}}\n', b'{"round": 1, "included": 5}\n'],
+)  # fmt: skip
+def test_a_damaged_line_of_the_history_is_told(finished: RunFolder, damage: bytes) -> None:
+    finished.history_file.write_bytes(finished.history_file.read_bytes() + damage)
+    _, page = read(finished)
+    assert "history.jsonl cannot be read." in page.sections["head"]
+    with pytest.raises(RunError, match=r"history\.jsonl cannot be read: remove it"):
+        finished.history()
+
+
+def test_a_line_with_its_round_alone_is_enough(finished: RunFolder) -> None:
+    finished.write_history([{"round": n} for n in range(13)])
+    _, page = read(finished)
+    assert "history.jsonl cannot be read." not in page.sections["head"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"[]", b"{}", b"5", b"\xff", b"[" * 10**5, b'{"study": 5}', b'{"study": "a", "name": []}',
+     b'{"study": "a", "started": 5}', b'{"study": "a", "folder": {}}'],
+)  # fmt: skip
+def test_a_damaged_run_file_is_refused(finished: RunFolder, damage: bytes) -> None:
+    (finished.path / "run.json").write_bytes(damage)
+    with pytest.raises(RunError, match=r"run\.json cannot be read: the run must be started anew"):
+        write_report(finished)
+
+
 def test_damaged_exhibits_are_named_on_the_page(finished: RunFolder) -> None:
     (finished.exhibits / "sum.safetensors").write_bytes(b"12345678901234567890")
     _, page = read(finished)

@@ -60,8 +60,14 @@ def test_another_model_in_the_clear_stands_out(summary: dict[str, Any]) -> None:
     assert "NOT the same model" in printed({**summary, "plaintext_identical": False})
 
 
-def test_a_name_is_never_markup(summary: dict[str, Any]) -> None:
-    assert "[red]alarm[/red]" in printed({**summary, "name": "[red]alarm[/red]"})
+@pytest.mark.parametrize("name", ["[red]alarm[/red]", "[/red]", "\\[/red]", "a [b", "[link=x]y", "\x1b[2J"])
+def test_a_name_is_never_markup(summary: dict[str, Any], name: str) -> None:
+    assert name.replace("\x1b", "\ufffd") in printed({**summary, "name": name}, 120)
+
+
+def test_a_figures_words_are_never_markup(summary: dict[str, Any]) -> None:
+    figures = {"auc": 0.9, "auc_error": None, "sensitivity": 0.8, "specificity": 0.9}
+    assert "AUC at [/x]" in printed({**summary, "diagnosis": {"[/x]": figures}})
 
 
 def test_sampling_error_of_an_accuracy() -> None:

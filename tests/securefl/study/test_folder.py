@@ -48,6 +48,22 @@ def test_a_study_is_its_toml_and_every_python_file(path):
     assert Study.load(str(path / "study.toml")) == study
 
 
+def test_earlier_runs_in_the_folder_are_no_part_of_it(path):
+    before = Study.load(path)
+    run = path / "runs" / "one"
+    before.copy_to(run / "study")
+    (run / "run.json").write_text("{}")
+    assert Study.load(path).files == before.files
+    # A folder that only looks a little like a run counts.
+    (path / "nets" / "run.json").write_text("{}")
+    assert Study.load(path).files == before.files
+    # Nor does a file of that name take the study itself away.
+    (path / "run.json").write_text("{}")
+    (path / "study").mkdir()
+    (path / "study" / "study.toml").write_text(TOML)
+    assert Study.load(path).files == before.files
+
+
 def test_the_digest_changes_with_every_byte_that_counts_and_with_no_other(path):
     first = Study.load(path).digest(bytes(32))
     digests = {first}
@@ -193,3 +209,22 @@ def test_known_keys_of_nested_tables():
     assert "kind" in folder.known_keys(["training", "schedule"])
     assert folder.known_keys(["data", "partition"]) == ["kind", "alpha", "classes"]
     assert folder.known_keys([]) == folder.known_keys(["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        (f"x = {'[' * 5000}{']' * 5000}", "is not valid TOML: it is nested too deeply."),
+        (f"x = {'1' * 5000}", "is not valid TOML: a number in it is too long."),
+        (f"seed = 0x{'f' * 5000}", "what is too long to show"),
+        (f"name = {'n' * 5000!r}", "n…."),
+    ],
+)
+def test_toml_that_python_does_not_take_is_refused_in_a_sentence(path, addition, says):
+    key = addition.split(" ")[0]
+    lines = [line for line in TOML.splitlines() if not line.startswith(f"{key} =")]
+    (path / "study.toml").write_text("\n".join([addition, *lines]))
+    with pytest.raises(StudyError) as error:
+        Study.load(path)
+    assert says in str(error.value)
+    assert len(str(error.value)) < 500
