@@ -38,6 +38,7 @@ from securefl.secagg import mail
 from securefl.secagg.claims import claim
 from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
 from securefl.secagg.vector import pack
+from securefl.secagg.work import work_of
 
 STATE = "securefl.secagg"
 PASSED = ("query", "system")
@@ -52,10 +53,11 @@ class SecureMod:
     Args:
         minimum: the fewest clients whose sum this client helps to open, at least 3.
         corrupted: how many clients may work with the server; see ``protocols.pairwise.Policy``.
-        pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed in
-            nothing, and the node's configuration names this client (``secagg-name``) and the file of its private key
-            (``secagg-key``: 32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the
-            server is believed about the keys.
+        pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed
+            about neither keys, sums, weights nor bounds; it still says who takes part, and what all train on. The
+            node's configuration names this client (``secagg-name``) and the file of its private key (``secagg-key``:
+            32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the server is
+            believed about the keys.
         weight, bound, max_weight: as in the server's ``SecureAggregation`` (the first is its strategy's
             ``weighted_by_key``); what is given here is the only value that this client accepts. With pinned keys all
             three must be: a server that chose them could learn a client's own numbers from what it refuses.
@@ -141,6 +143,11 @@ class SecureMod:
         plan.encoding(terms.width)
         return terms
 
+    def _check_work(self, message: Message, plan: Plan) -> None:
+        """Of one sum all clients have worked on the same: else the sum may be of one client's update alone."""
+        if work_of(message) != plan.work:
+            raise StepError("The server sent other data to train on than was agreed on.")
+
     def _masked(
         self, client: Client, message: Message, context: Context, call_next: ClientAppCallable
     ) -> list[bytes]:
@@ -152,6 +159,7 @@ class SecureMod:
             raise StepError(
                 f"There are {len(roster.members)} clients, more than the {plan.cohort} agreed on."
             )
+        self._check_work(message, plan)
         del message.content[mail.RECORD]
         reply = call_next(message, context)
         if reply.has_error():

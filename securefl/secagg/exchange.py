@@ -31,6 +31,7 @@ from securefl.errors import SecureFLError
 from securefl.secagg import mail
 from securefl.secagg.plan import Plan, SecAggError
 from securefl.secagg.vector import Layout, unpack
+from securefl.secagg.work import work_of
 
 _log = getLogger("flwr")
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Exchange:
         timeout: seconds for the step in which the ClientApp works.
 
     Raises:
-        SecAggError: the messages are not one a node, or too few for secure aggregation.
+        SecAggError: the messages are not one a node, not alike, or too few for secure aggregation.
         EncodingError: the bounds do not fit into the ring.
     """
 
@@ -84,6 +85,7 @@ class Exchange:
             bound=float(settings.bound),
             max_weight=float(settings.max_weight),
             cohort=n,
+            work=_work(messages),
         )
         self._encoding = plan.encoding(settings.width)
         self._server = Server(
@@ -197,6 +199,18 @@ class Exchange:
         content[mail.RECORD] = mail.packed(step, *parts)
         meta = original.metadata
         return Message(content, node, meta.message_type, ttl=meta.ttl or None, group_id=meta.group_id or None)
+
+
+def _work(messages: Sequence[Message]) -> bytes:
+    """The digest of what all messages give to work on. Those that share their content are hashed once."""
+    groups = {(id(m.content), m.metadata.group_id): m for m in messages}
+    [work, *others] = {work_of(message) for message in groups.values()}
+    if others:
+        raise SecAggError(
+            "Under secure aggregation all clients get the same model and configuration, and this strategy's messages "
+            "differ: send everybody the same, and set what is a client's own on its node."
+        )
+    return work
 
 
 def _to_all(nodes: Iterable[int], *messages: bytes) -> dict[int, list[bytes]]:

@@ -68,7 +68,7 @@ class SecureAggregation(Strategy):
             signed=signed,
             step_timeout=step_timeout,
         )
-        Plan(weight="", bound=float(bound), max_weight=float(max_weight), cohort=3).encoding(width)
+        Plan(weight="", bound=float(bound), max_weight=float(max_weight), cohort=3, work=b"").encoding(width)
 
     def start(self, grid: Grid, *args: Any, **options: Any) -> Result:
         """As the wrapped strategy's ``start``, with the same arguments."""

@@ -6,10 +6,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.canonical import digest
 from protocols.pairwise import Delivery, Memory, Roster, SignedKeys, Terms
 from securefl.secagg import Plan, SecureMod, mail, mod
+from securefl.secagg.work import KIND, work_of
 
-PLAN = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4)
+WORK = digest(KIND, ["", []])  # of a message without records
+PLAN = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4, work=WORK)
 
 
 def terms(**changes):
@@ -143,9 +146,10 @@ def test_the_app_sees_the_message_without_the_protocol(simple_app):
         seen.append(set(sent.content))
         return call_next(sent, place)
 
-    app = simple_app(mod, spy)
-    places, _, delivery = to_shares(app)
-    ask(app, places["100"], message(mail.MASK, delivery.to_bytes(), config=ConfigRecord({"lr": 0.1})))
+    app, records = simple_app(mod, spy), {"config": ConfigRecord({"lr": 0.1})}
+    plan = PLAN.model_copy(update={"work": work_of(Message(RecordDict(records), 100, "train"))})
+    places, _, delivery = to_shares(app, details=plan.to_bytes())
+    ask(app, places["100"], message(mail.MASK, delivery.to_bytes(), **records))
     assert seen == [{"config"}]
 
 

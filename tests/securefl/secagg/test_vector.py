@@ -10,7 +10,7 @@ from protocols.errors import EncodingError
 from securefl.secagg import Plan, SecAggError
 from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout, MetricPlace, pack, unpack
 
-PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5)
+PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5, work=bytes(32))
 
 
 def reply(n, arrays, **metrics):
