@@ -6,6 +6,7 @@ is not believed by the clients in anything but, without pinned keys, the keys.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from protocols.errors import EncodingError
@@ -70,9 +71,11 @@ class Server:
         return keys.name
 
     def roster(self) -> Roster:
-        """U1, for each of U1."""
+        """U1, for each of U1: the clients with the setting that most have."""
         if self._roster is None:
-            self._enough(self._keys, "gave their keys")
+            common = Counter(m.keys.setting for m in self._keys.values()).most_common(1)
+            self._keys = {n: m for n, m in self._keys.items() if m.keys.setting == common[0][0]}
+            self._enough(self._keys, "gave their keys and go by the same settings")
             members = [self._keys[name] for name in sorted(self._keys)]
             self._roster = Roster(terms=self.terms.digest(), members=members)
         return self._roster

@@ -145,14 +145,16 @@ SECAGG = (
     ),
     Claim(
         id="secagg-same-work",
-        statement="In one sum are only clients that were given the same model and configuration: a client that got "
-        "others than all agreed on does not train.",
+        statement="In one sum are only clients that were given the same model and the same configuration of message "
+        "and run: a client that got others than all agreed on does not train.",
         adversary="a server that gives clients different work, to read one's update from the sum",
         colluding=("coordinator", "network"),
         behaviour="malicious",
         where=(
             "securefl.secagg.client_mod.SecureMod._check_work",
             "securefl.secagg.work.work_of",
+            "securefl.secagg.work.setting_of",
+            "protocols.pairwise.client.Client._check_setting",
         ),
         how=("construction", "property test", "attack"),
         shown=(
@@ -160,10 +162,12 @@ SECAGG = (
             "tests/securefl/secagg/test_work.py::test_control_without_the_check_it_reads_that_ones_update",
             "tests/securefl/secagg/test_work.py::test_whatever_is_changed_of_the_work_changes_its_digest",
             "tests/securefl/secagg/test_work.py::test_a_client_that_got_other_work_does_not_train",
+            "tests/securefl/secagg/test_work.py::test_a_server_that_gives_all_but_one_no_epoch_gets_no_sum",
+            "tests/securefl/secagg/test_work.py::test_control_without_settings_it_reads_that_ones_update",
         ),
         limits="What all get, the server chooses: a model or settings that make the sum tell more of the records than "
-        "a step of training needs to are not noticed. Without pinned keys the server is believed about the keys, and "
-        "needs no such trick.",
-        mutants=("secagg-other-work",),
+        "a step of training needs to are not noticed; nor is another app, which also comes from the SuperLink. "
+        "Without pinned keys the server is believed about the keys, and needs no such trick.",
+        mutants=("secagg-other-work", "secagg-other-setting"),
     ),
 )

@@ -38,7 +38,7 @@ from securefl.secagg import mail
 from securefl.secagg.claims import claim
 from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
 from securefl.secagg.vector import pack
-from securefl.secagg.work import work_of
+from securefl.secagg.work import setting_of, work_of
 
 STATE = "securefl.secagg"
 PASSED = ("query", "system")
@@ -173,11 +173,11 @@ class SecureMod:
         data = record.get("memory")
         memory = Memory.from_bytes(data) if isinstance(data, bytes) else Memory()
         if self._policy.pinned is None:
-            return Client(str(context.node_id), self._policy, memory)
+            return Client(str(context.node_id), self._policy, memory, setting=setting_of(context))
         name = context.node_config.get(NAME)
         if not isinstance(name, str):
             raise SecAggError(f"With pinned keys the node's configuration must give {NAME}.")
-        return Client(name, self._policy, memory, _read_key(_key_file(context)))
+        return Client(name, self._policy, memory, _read_key(_key_file(context)), setting_of(context))
 
 
 def purpose_of(message_type: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
@@ -120,8 +120,11 @@ class Exchange:
             self._names[node] = server.advertised(message)
 
         self._step(mail.ADVERTISE, _to_all(self._messages, terms.to_bytes()), keys)
-        roster = server.roster().to_bytes()
-        self._step(mail.SHARE, _to_all(self._names, roster), self._take(server.shared, Parcels.from_bytes))
+        roster = server.roster()
+        self._leave_out(set(roster.names()))
+        self._step(
+            mail.SHARE, _to_all(self._names, roster.to_bytes()), self._take(server.shared, Parcels.from_bytes)
+        )
         deliveries = server.deliveries()
         asked = {
             node: [deliveries[name].to_bytes()] for node, name in self._names.items() if name in deliveries
@@ -145,6 +148,13 @@ class Exchange:
             "Secure aggregation: a sum over %d of %d clients", len(survivors.names), len(self._messages)
         )
         return unpack(layout, total, self._settings.weight)
+
+    def _leave_out(self, listed: Set[str]) -> None:
+        """Forget the nodes whose keys are not in the list."""
+        for node in [node for node, name in self._names.items() if name not in listed]:
+            with _leaving(node):
+                raise StepError("Its run has another configuration than that of the others.")
+            del self._names[node]
 
     def _take(
         self, into: Callable[[str, T], None], read: Callable[[bytes], T]

@@ -2,7 +2,8 @@
 
 A sum hides a client among the others only if they worked on the same: a server that sends all but one a model of zeros
 and a learning rate of zero gets zeros from them, and that one's update alone from the sum. So the digest stands in the
-terms, to which every key of the exchange is bound.
+terms, to which every key of the exchange is bound. The run's configuration says as much of what an app does (zero
+epochs, say), and the strategy's wrapper does not know it: its digest stands with each client's own keys.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from flwr.app import Array, Message
+from flwr.app import Array, Context, Message
 
 from protocols.canonical import digest
 from securefl.secagg import mail
 
-KIND = "secagg-work"
+KIND, SETTING = "secagg-work", "secagg-setting"
 
 
 def work_of(message: Message) -> bytes:
@@ -30,6 +31,11 @@ def work_of(message: Message) -> bytes:
         if name != mail.RECORD
     ]
     return digest(KIND, [message.metadata.group_id, records])
+
+
+def setting_of(context: Context) -> bytes:
+    """SHA-256 of the run's configuration, which comes to each client from the SuperLink and not in a message."""
+    return digest(SETTING, dict(context.run_config))
 
 
 def _plain(value: Any) -> Any:

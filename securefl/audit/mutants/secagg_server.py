@@ -21,8 +21,11 @@ NODES = (101, 102, 103, 104)
 VICTIM = NODES[1]
 SIZE, EXAMPLES = 32, 20
 BOUNDS: dict[str, Any] = {"bound": 8.0, "max_weight": 1000.0}
-Sent = Callable[[Any, int], None]
-"""What the server changes of a message on its way to a node, and of what that node is told of the run."""
+Sent = Callable[[Any, Any], None]
+"""What the server changes of a message on its way to a node, and in that node's context of what it says of the run."""
+
+Epochs = Callable[[int], int]
+"""What the SuperLink says of the run to a node, from the beginning."""
 
 
 def update(node: int) -> NDArray[np.float64]:
@@ -42,16 +45,18 @@ def _silent() -> Iterator[None]:
 
 
 class Nodes:
-    """A Grid of clients with pinned keys, in this process; ``sent`` is what the server does to messages of training.
+    """A Grid of clients with pinned keys, in this process.
 
     Args:
         make: the mod, of the pinned keys.
         folder: for the clients' keys.
+        sent: what the server does to messages of training.
+        epochs: of the run's configuration, by node.
     """
 
     run = SimpleNamespace(run_id=1)
 
-    def __init__(self, make: Callable[..., Any], folder: Path, sent: Sent) -> None:
+    def __init__(self, make: Callable[..., Any], folder: Path, sent: Sent, epochs: Epochs) -> None:
         from flwr.app import Context, RecordDict
 
         keys = {node: SigningKey.generate() for node in NODES}
@@ -61,7 +66,7 @@ class Nodes:
             place.write_bytes(key.private_bytes())
             place.chmod(0o600)
             config: Any = {"secagg-name": str(node), "secagg-key": str(place)}
-            self.contexts[node] = Context(1, node, config, RecordDict(), {"epochs": 1})
+            self.contexts[node] = Context(1, node, config, RecordDict(), {"epochs": epochs(node)})
         pinned = {str(node): key.public for node, key in keys.items()}
         self._app = app_with(make(pinned=pinned, corrupted=1, weight="num-examples", **BOUNDS))
 
@@ -78,7 +83,7 @@ class Nodes:
             content = RecordDict({name: type(r)(dict(r)) for name, r in message.content.items()})
             copy = Message(content, node, "train", group_id=message.metadata.group_id or None)
             if mail.unpacked(content)[0] == mail.MASK:
-                self._sent(copy, node)
+                self._sent(copy, self.contexts[node])
             replies.append(self._app(copy, self.contexts[node]))
         return replies
 
@@ -111,7 +116,9 @@ def work(model: NDArray[np.float64], rate: float) -> Any:
     return RecordDict(records)
 
 
-def read(make: Callable[..., Any], agreed: Any, sent: Sent) -> tuple[int, str]:
+def read(
+    make: Callable[..., Any], agreed: Any, sent: Sent, epochs: Epochs = lambda node: 1
+) -> tuple[int, str]:
     """A round in which the server agrees with all on the same and then sends what it likes.
 
     Returns how many coordinates of the victim's update are in the average, and the reason if there was none.
@@ -123,7 +130,7 @@ def read(make: Callable[..., Any], agreed: Any, sent: Sent) -> tuple[int, str]:
     from securefl.secagg.strategy import SecureGrid
 
     with a_place_in_flower(), _silent(), tempfile.TemporaryDirectory() as folder:
-        nodes: Any = Nodes(make, Path(folder), sent)
+        nodes: Any = Nodes(make, Path(folder), sent, epochs)
         settings = SecureAggregation(FedAvg(), signed=True, **BOUNDS).settings
         messages = [Message(agreed, node, "train") for node in NODES]
         replies: list[Any] = list(SecureGrid(nodes, settings).send_and_receive(messages))
@@ -135,15 +142,15 @@ def read(make: Callable[..., Any], agreed: Any, sent: Sent) -> tuple[int, str]:
 
 
 def _replace(records: Callable[[], Any], to: Callable[[int], bool]) -> Sent:
-    def sent(message: Any, node: int) -> None:
-        if to(node):
+    def sent(message: Any, context: Any) -> None:
+        if to(context.node_id):
             for name, record in records().items():
                 message.content[name] = record
 
     return sent
 
 
-def _nothing(message: Any, node: int) -> None:
+def _nothing(message: Any, context: Any) -> None:
     """What a server sends that keeps to what was agreed on."""
 
 
@@ -153,6 +160,20 @@ def _other_work(make: Callable[..., Any]) -> Mapping[str, int]:
     return {
         "agreed_with_the_victim": read(make, real(), _replace(still, lambda node: node != VICTIM))[0],
         "agreed_with_the_others": read(make, still(), _replace(real, lambda node: node == VICTIM))[0],
+    }
+
+
+def _other_epochs(make: Callable[..., Any]) -> Mapping[str, int]:
+    """No epoch for all but one, from the beginning or only once all have agreed."""
+    epochs = lambda node: int(node == VICTIM)  # noqa: E731
+
+    def late(message: Any, context: Any) -> None:
+        context.run_config["epochs"] = epochs(context.node_id)
+
+    agreed = work(np.zeros(SIZE), 1.0)
+    return {
+        "from_the_beginning": read(make, agreed, _nothing, epochs)[0],
+        "once_agreed": read(make, agreed, late)[0],
     }
 
 
@@ -180,10 +201,45 @@ def _work_breaks() -> Finding:
     return Finding(set(found.values()) == {SIZE} and _works(make), said, found)
 
 
+def _without_setting() -> Any:
+    from securefl.secagg import SecureMod
+
+    class OneSetting(SecureMod):
+        """Takes every configuration of the run for the same."""
+
+        def _client(self, context: Any, purpose: str) -> Any:
+            client = super()._client(context, purpose)
+            client._setting = b""
+            return client
+
+    return OneSetting
+
+
+def _setting_breaks() -> Finding:
+    make = _without_setting()
+    found = _other_epochs(make)
+    said = (
+        f"A server that gave all others no epoch to train read {min(found.values())} of {SIZE} coordinates."
+    )
+    return Finding(set(found.values()) == {SIZE} and _works(make), said, found)
+
+
 def _work_caught() -> Finding:
     from securefl.secagg import SecureMod
 
-    found, honest = _other_work(SecureMod), _works(SecureMod)
+    return _caught(_other_work(SecureMod))
+
+
+def _setting_caught() -> Finding:
+    from securefl.secagg import SecureMod
+
+    return _caught(_other_epochs(SecureMod))
+
+
+def _caught(found: Mapping[str, int]) -> Finding:
+    from securefl.secagg import SecureMod
+
+    honest = _works(SecureMod)
     said = (
         f"It read {max(found.values())} of {SIZE} coordinates, and a round in which all get the same "
         f"{'has a' if honest else 'has no'} sum."
@@ -198,5 +254,12 @@ MUTANTS = (
         "A client trains on whatever model and configuration it is sent, also if the others got something else.",
         _work_breaks,
         _work_caught,
+    ),
+    Mutant(
+        "secagg-other-setting",
+        "secagg-same-work",
+        "A client trains with whatever configuration of the run it is told, also if the others are told another.",
+        _setting_breaks,
+        _setting_caught,
     ),
 )

@@ -82,6 +82,14 @@ def work_without_records(patch):
     patch(securefl.secagg.exchange, "work_of", lambda _message: bytes(32))
 
 
+def settings_unchecked(patch):
+    patch(Client, "_check_setting", lambda *_: None)
+
+
+def settings_of_nothing(patch):
+    patch(securefl.secagg.client_mod, "setting_of", lambda _context: b"")
+
+
 REMOVED = {
     "pairwise-scalar-mask": [scalar_pairs],
     "pairwise-no-own-mask": [no_own_masks],
@@ -91,4 +99,5 @@ REMOVED = {
     "pairwise-keys-from-the-server": [pins_unchecked],
     "secagg-without-mod": [the_mod_lets_through],
     "secagg-other-work": [work_unchecked, work_without_records],
+    "secagg-other-setting": [settings_unchecked, settings_of_nothing],
 }

@@ -27,7 +27,8 @@ def trains(*mods, trained=None):
     def train(message, context):
         if trained is not None:
             trained.append(context.node_id)
-        step = message.content["config"]["lr"] * gradient(context.node_id)
+        epochs = context.run_config.get("epochs", 1)
+        step = epochs * message.content["config"]["lr"] * gradient(context.node_id)
         arrays = ArrayRecord({"w": Array(message.content["arrays"]["w"].numpy() + step)})
         metrics = MetricRecord({"num-examples": EXAMPLES})
         return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
@@ -170,3 +171,79 @@ def test_equal_work_in_messages_of_their_own_is_fine(loop_grid):
     messages = [Message(RecordDict(dict(content)), node, "train") for node in grid.contexts]
     [reply] = SecureGrid(grid, settings).send_and_receive(messages)
     assert not reply.has_error()
+
+
+# -- the run's configuration ------------------------------------------------------------------------------------------
+
+
+def told(loop_grid, app, late):
+    """The SuperLink tells all but node 101 to train for no epoch, from the beginning or at the step of training."""
+    grid, model = loop_grid(app, 4, run_config={"epochs": 1}), np.full(5, 7.0)
+
+    def tell(message, node):
+        grid.contexts[node].run_config = {"epochs": int(node == 101)}
+
+    def hook(message, node):
+        if late and at_work(message):
+            tell(message, node)
+        return message
+
+    grid.hook = hook
+    if not late:
+        for node in grid.contexts:
+            tell(None, node)
+    result = one_round(grid, model)
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    return (result.arrays["w"].numpy() * 4 - 4 * model if len(result.arrays) else None), reasons
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_server_that_gives_all_but_one_no_epoch_gets_no_sum(loop_grid, late):
+    trained = []
+    update, reasons = told(loop_grid, trains(mod, trained=trained), late)
+    assert reasons == (["Not all clients go by the same settings as this one."] * 3 if late else [])
+    # From the beginning: the one that was told something else is left out by the server itself, here an honest one.
+    assert 101 not in trained or update is None
+    assert update is None or not update.any()
+
+
+def test_a_server_that_lists_the_one_with_another_configuration_is_refused(loop_grid, monkeypatch):
+    """It does not do what the honest server does, and leave that one out."""
+    monkeypatch.setattr(
+        "protocols.pairwise.server.Counter.most_common", lambda _counts, _n: [(AnySetting(), 1)]
+    )
+    trained = []
+    update, reasons = told(loop_grid, trains(mod, trained=trained), False)
+    assert update is None
+    assert reasons == ["Not all clients go by the same settings as this one."] * 4
+    assert trained == []
+
+
+class AnySetting:
+    """Equal to every setting."""
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_control_without_settings_it_reads_that_ones_update(loop_grid, monkeypatch, late):
+    monkeypatch.setattr("securefl.secagg.client_mod.setting_of", lambda _context: b"")
+    update, _ = told(loop_grid, trains(mod), late)
+    np.testing.assert_allclose(update, 0.1 * gradient(101), atol=1e-5)
+
+
+def test_a_client_whose_run_is_configured_otherwise_leaves_and_the_log_says_so(loop_grid, caplog):
+    import logging
+
+    grid = loop_grid(trains(mod), 4, run_config={"epochs": 1})
+    grid.contexts[101].run_config = {"epochs": 2}
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = one_round(grid, np.zeros(5))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    mean = sum(0.1 * gradient(node) for node in (100, 102, 103)) / 3
+    np.testing.assert_allclose(result.arrays["w"].numpy(), mean, atol=1e-6)
+    assert "Node 101 leaves" in caplog.text
+    assert "another configuration than that of the others" in caplog.text
