@@ -144,6 +144,26 @@ SECAGG = (
         },
     ),
     Claim(
+        id="secagg-own-bounds",
+        statement="A client with pinned keys takes the weight, bounds and width that were set on it, and counts no "
+        "more clients than have pinned keys: a server learns nothing of single numbers by choosing them.",
+        adversary="a server that names other bounds in each exchange",
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
+        where=("securefl.secagg.client_mod.SecureMod._checked",),
+        how=("construction", "attack"),
+        shown=(
+            "tests/securefl/secagg/test_strategy.py"
+            "::test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own",
+            "tests/securefl/secagg/test_strategy.py::test_the_server_cannot_make_the_ring_coarse",
+            "tests/securefl/secagg/test_strategy.py"
+            "::test_control_in_a_coarse_ring_rounding_tells_of_single_weights",
+        ),
+        limits="Without pinned keys the server sets the bounds. In either case a refusal tells that something of a "
+        "client's is beyond them.",
+        mutants=("secagg-bounds-of-the-server",),
+    ),
+    Claim(
         id="secagg-same-work",
         statement="In one sum are only clients that were given the same model and the same configuration of message "
         "and run: a client that got others than all agreed on does not train.",

@@ -58,12 +58,13 @@ class SecureMod:
             node's configuration names this client (``secagg-name``) and the file of its private key (``secagg-key``:
             32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the server is
             believed about the keys.
-        weight, bound, max_weight: as in the server's ``SecureAggregation`` (the first is its strategy's
+        weight, bound, max_weight, width: as in the server's ``SecureAggregation`` (the first is its strategy's
             ``weighted_by_key``); what is given here is the only value that this client accepts. With pinned keys all
-            three must be: a server that chose them could learn a client's own numbers from what it refuses.
+            four must be: a server that chose them could learn a client's own numbers from what it refuses, or from
+            how its numbers are rounded.
 
     Raises:
-        SecAggError: keys are pinned, and one of the three is missing.
+        SecAggError: keys are pinned, and one of the four is missing.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class SecureMod:
         weight: str | None = None,
         bound: float | None = None,
         max_weight: float | None = None,
+        width: int | None = None,
     ) -> None:
         self._policy = Policy(
             minimum=minimum, corrupted=corrupted, pinned=dict(pinned) if pinned is not None else None
         )
-        self._own = {"weight": weight, "bound": bound, "max_weight": max_weight}
+        self._own = {"weight": weight, "bound": bound, "max_weight": max_weight, "width": width}
         missing = [name for name, value in self._own.items() if value is None]
         if pinned is not None and missing:
             raise SecAggError(
@@ -137,9 +139,15 @@ class SecureMod:
     def _checked(self, terms: Terms, context: Context, purpose: str) -> Terms:
         if terms.run != str(context.run_id) or terms.purpose != purpose:
             raise StepError("The terms belong to another run, or to another kind of message.")
-        plan = Plan.from_bytes(terms.details)
-        if any(own not in (None, getattr(plan, name)) for name, own in self._own.items()):
-            raise StepError("The terms have another weight or another bound than this client's.")
+        plan, pinned = Plan.from_bytes(terms.details), self._policy.pinned
+        asked = {**plan.body(), "width": terms.width}
+        if any(own not in (None, asked[name]) for name, own in self._own.items()):
+            raise StepError("The terms have another weight, bound or width than this client's.")
+        if pinned is not None and plan.cohort > len(pinned):
+            # The more summands the ring must hold, the coarser it is: what is rounded off tells of single numbers.
+            raise StepError(
+                f"The terms count {plan.cohort} clients, and only {len(pinned)} have a key that is pinned."
+            )
         plan.encoding(terms.width)
         return terms
 

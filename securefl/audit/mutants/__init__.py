@@ -27,6 +27,7 @@ from securefl.audit.mutants import (
     receipts,
     reuse,
     secagg,
+    secagg_bounds,
     secagg_server,
     seizure,
     sums,
@@ -43,7 +44,7 @@ MUTANTS: dict[str, Mutant] = {
         masks, reuse, views, zero_shares, bindings, trust, seizure, openings, ledgers, dealing, norms, sums, answers,
         receipts, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, approvals, consents, letters,
         people, operators, logs, nodes, pairwise, secagg,
-        secagg_server,
+        secagg_server, secagg_bounds,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

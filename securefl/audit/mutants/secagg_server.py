@@ -20,12 +20,14 @@ from securefl.audit.registry import Finding, Mutant
 NODES = (101, 102, 103, 104)
 VICTIM = NODES[1]
 SIZE, EXAMPLES = 32, 20
-BOUNDS: dict[str, Any] = {"bound": 8.0, "max_weight": 1000.0}
+BOUNDS: dict[str, Any] = {"bound": 8.0, "max_weight": 1000.0, "width": 64}
 Sent = Callable[[Any, Any], None]
 """What the server changes of a message on its way to a node, and in that node's context of what it says of the run."""
 
 Epochs = Callable[[int], int]
 """What the SuperLink says of the run to a node, from the beginning."""
+Examples = Callable[[int], int]
+"""How many records a node has."""
 
 
 def update(node: int) -> NDArray[np.float64]:
@@ -34,7 +36,7 @@ def update(node: int) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Flower's log would stand between the lines of the audit."""
     log = logging.getLogger("flwr")
     before, log.disabled = log.disabled, True
@@ -52,11 +54,14 @@ class Nodes:
         folder: for the clients' keys.
         sent: what the server does to messages of training.
         epochs: of the run's configuration, by node.
+        examples: of each node, its weight.
     """
 
     run = SimpleNamespace(run_id=1)
 
-    def __init__(self, make: Callable[..., Any], folder: Path, sent: Sent, epochs: Epochs) -> None:
+    def __init__(
+        self, make: Callable[..., Any], folder: Path, sent: Sent, epochs: Epochs, examples: Examples
+    ) -> None:
         from flwr.app import Context, RecordDict
 
         keys = {node: SigningKey.generate() for node in NODES}
@@ -68,7 +73,7 @@ class Nodes:
             config: Any = {"secagg-name": str(node), "secagg-key": str(place)}
             self.contexts[node] = Context(1, node, config, RecordDict(), {"epochs": epochs(node)})
         pinned = {str(node): key.public for node, key in keys.items()}
-        self._app = app_with(make(pinned=pinned, corrupted=1, weight="num-examples", **BOUNDS))
+        self._app = app_with(make(pinned=pinned, corrupted=1, weight="num-examples", **BOUNDS), examples)
 
     def send_and_receive(self, messages: Iterable[Any], *, timeout: float | None = None) -> list[Any]:
         """Each client's answer."""
@@ -88,7 +93,7 @@ class Nodes:
         return replies
 
 
-def app_with(mod: Any) -> Any:
+def app_with(mod: Any, examples: Examples) -> Any:
     """A ClientApp that trains: the model, plus learning rate and epochs times the node's update."""
     from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
     from flwr.clientapp import ClientApp
@@ -100,7 +105,7 @@ def app_with(mod: Any) -> Any:
         trained = model + rate * context.run_config["epochs"] * update(context.node_id)
         records: Any = {
             "arrays": ArrayRecord({"w": Array(trained)}),
-            "metrics": MetricRecord({"num-examples": EXAMPLES}),
+            "metrics": MetricRecord({"num-examples": examples(context.node_id)}),
         }
         return Message(RecordDict(records), reply_to=message)
 
@@ -129,8 +134,8 @@ def read(
     from securefl.secagg import SecureAggregation
     from securefl.secagg.strategy import SecureGrid
 
-    with a_place_in_flower(), _silent(), tempfile.TemporaryDirectory() as folder:
-        nodes: Any = Nodes(make, Path(folder), sent, epochs)
+    with a_place_in_flower(), silent(), tempfile.TemporaryDirectory() as folder:
+        nodes: Any = Nodes(make, Path(folder), sent, epochs, lambda node: EXAMPLES)
         settings = SecureAggregation(FedAvg(), signed=True, **BOUNDS).settings
         messages = [Message(agreed, node, "train") for node in NODES]
         replies: list[Any] = list(SecureGrid(nodes, settings).send_and_receive(messages))
@@ -150,7 +155,7 @@ def _replace(records: Callable[[], Any], to: Callable[[int], bool]) -> Sent:
     return sent
 
 
-def _nothing(message: Any, context: Any) -> None:
+def nothing(message: Any, context: Any) -> None:
     """What a server sends that keeps to what was agreed on."""
 
 
@@ -172,14 +177,14 @@ def _other_epochs(make: Callable[..., Any]) -> Mapping[str, int]:
 
     agreed = work(np.zeros(SIZE), 1.0)
     return {
-        "from_the_beginning": read(make, agreed, _nothing, epochs)[0],
+        "from_the_beginning": read(make, agreed, nothing, epochs)[0],
         "once_agreed": read(make, agreed, late)[0],
     }
 
 
 def _works(make: Callable[..., Any]) -> bool:
     """Whether an honest round has a sum."""
-    return not read(make, work(np.zeros(SIZE), 1.0), _nothing)[1]
+    return not read(make, work(np.zeros(SIZE), 1.0), nothing)[1]
 
 
 def _trusting() -> Any:

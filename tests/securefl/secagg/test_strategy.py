@@ -1,16 +1,19 @@
 """The wrapper and the mod together, over Flower's wire format and without processes."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
 
 from protocols.errors import EncodingError
 from protocols.signing import SigningKey
-from securefl.secagg import SecAggError, SecureAggregation, SecureMod, mod
+from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, mod
+from securefl.secagg import exchange as exchange_module
 from securefl.secagg.strategy import SecureGrid
 from securefl.secagg.vector import NOT_AS_AGREED
 
@@ -285,7 +288,7 @@ def test_bounds_that_do_not_fit_are_refused(options):
 
 # -- pinned keys ------------------------------------------------------------------------------------------------------
 
-OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20}
+OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20, "width": 64}
 """What a client with pinned keys sets itself: here the defaults of ``SecureAggregation``."""
 
 
@@ -327,7 +330,10 @@ def test_with_pinned_keys_an_unsigned_server_gets_nothing(loop_grid, simple_app,
     assert not run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
 
 
-@pytest.mark.parametrize("options", [{"max_weight": 50.0}, {"bound": 2.0}, {"max_weight": 2.0**21}, {}])
+@pytest.mark.parametrize(
+    "options",
+    [{"max_weight": 50.0}, {"bound": 2.0}, {"max_weight": 2.0**21}, {"width": 32}, {}],
+)
 def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     loop_grid, simple_app, pinned, options
 ):
@@ -339,8 +345,57 @@ def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     assert len(set(trained)) == (0 if options else 4)  # the control: the bounds that are the client's too
     reasons = {message.error.reason for message in grid.seen if message.has_error()}
     assert reasons == (
-        {"The terms have another weight or another bound than this client's."} if options else set()
+        {"The terms have another weight, bound or width than this client's."} if options else set()
     )
+
+
+def weights_in_a_coarse_ring(monkeypatch, loop_grid, app, config):
+    """The sum of weights of a server that counts so many clients that the ring's unit is 128."""
+    most = (2**63 - 1) // math.ceil(OWN["bound"] * OWN["max_weight"] / 128)
+    monkeypatch.setattr(exchange_module, "Plan", lambda **plan: Plan(**{**plan, "cohort": most}))
+    grid = loop_grid(app, 4, config)
+    result = run(grid, SecureAggregation(FedAvg(fraction_train=0.0), signed=True))
+    reasons = {message.error.reason for message in grid.seen if message.has_error()}
+    return result.evaluate_metrics_clientapp, reasons
+
+
+def weighing(mods, weights):
+    app = ClientApp(mods=[mods])
+
+    @app.evaluate()
+    def evaluate(message, context):
+        metrics = {"loss": 1.0, "num-examples": weights[context.node_id - 100]}
+        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+    return app
+
+
+def test_the_server_cannot_make_the_ring_coarse(loop_grid, pinned, monkeypatch):
+    publics, config = pinned
+    metrics, reasons = weights_in_a_coarse_ring(
+        monkeypatch, loop_grid, weighing(SecureMod(pinned=publics, **OWN), [500] * 4), config
+    )
+    assert not metrics
+    [reason] = reasons
+    assert "only 4 have a key that is pinned" in reason
+
+
+def test_control_in_a_coarse_ring_rounding_tells_of_single_weights(loop_grid, pinned, monkeypatch):
+    """Both cohorts have 2,000 examples; the sums of the rounded weights differ."""
+    publics, config = pinned
+
+    class Unchecked(SecureMod):
+        def _checked(self, terms, context, purpose):
+            return terms
+
+    mods, seen = Unchecked(pinned=publics, **OWN), []
+    real = exchange_module.unpack
+    monkeypatch.setattr(
+        exchange_module, "unpack", lambda layout, total, w: seen.append(total[0]) or real(layout, total, w)
+    )
+    for weights in ([180, 820, 500, 500], [500] * 4):
+        weights_in_a_coarse_ring(monkeypatch, loop_grid, weighing(mods, weights), config)
+    assert seen == [15 * 128, 16 * 128]
 
 
 @pytest.mark.parametrize("missing", OWN)
