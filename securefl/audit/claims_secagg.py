@@ -90,7 +90,7 @@ SECAGG = (
     Claim(
         id="pairwise-pinned",
         statement="With pinned keys a client takes part only with clients whose keys are signed by the pinned "
-        "ones, and opens only the sum that t clients agreed on.",
+        "ones, and opens only the sum that t clients agreed on, over c + 2 clients at least.",
         adversary="a server that does as it likes, with c clients where 2t > n + c",
         colluding=("coordinator", "network", "hospital"),
         behaviour="malicious",
@@ -105,6 +105,9 @@ SECAGG = (
             "tests/protocols/test_pairwise_protocol.py"
             "::test_a_server_with_keys_of_its_own_is_refused_under_pinned_keys_and_reads_all_without",
             "tests/protocols/test_pairwise_protocol.py::test_with_pinned_keys_an_unsigned_exchange_is_refused",
+            "tests/protocols/test_pairwise_protocol.py::test_no_sum_is_over_fewer_than_two_honest_clients",
+            "tests/protocols/test_pairwise_protocol.py"
+            "::test_two_who_work_with_the_server_do_not_get_a_sum_of_one_more",
             "tests/protocols/test_pairwise_protocol.py::test_two_lists_cannot_both_be_agreed_on",
             "tests/protocols/test_pairwise_protocol.py::test_control_without_the_check_two_lists_are_both_opened",
             "tests/securefl/secagg/test_strategy.py::test_with_pinned_keys_an_unsigned_server_gets_nothing",

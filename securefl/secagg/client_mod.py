@@ -52,7 +52,8 @@ class SecureMod:
 
     Args:
         minimum: the fewest clients whose sum this client helps to open, at least 3.
-        corrupted: how many clients may work with the server; see ``protocols.pairwise.Policy``.
+        corrupted: how many clients may work with the server; a sum is over two more at least. See
+            ``protocols.pairwise.Policy``.
         pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed
             about neither keys, sums, weights nor bounds; it still says who takes part, and what all train on. The
             node's configuration names this client (``secagg-name``) and the file of its private key (``secagg-key``:

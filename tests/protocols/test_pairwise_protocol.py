@@ -269,6 +269,40 @@ def test_a_client_may_ask_for_more_than_the_least():
         Policy(corrupted=-1)
 
 
+@pytest.mark.parametrize("n", range(3, 8))
+@pytest.mark.parametrize("corrupted", range(6))
+def test_no_sum_is_over_fewer_than_two_honest_clients(n, corrupted):
+    """The server and c clients choose the smallest cohort and threshold; c + 2 clients are the fewest that answer."""
+    policy = Policy(corrupted=corrupted)
+    parties = {f"client-{k}": Party(f"client-{k}", policy) for k in range(n)}
+    for t in range(1, n + 1):
+        terms = Exchange(n=n, t=t).terms
+        if t >= max(3, corrupted + 2):
+            assert Client("client-0", policy).advertise(terms)
+        else:
+            refused(parties["client-0"], "advertise", terms, match=f"asks for {max(3, corrupted + 2)}")
+
+
+def sum_with_colluders(corrupted, admitted):
+    """Client-0 alone with two who work with the server; what is left of the sum without their vectors."""
+    policy, colluding = Policy(corrupted=corrupted), Policy()
+    parties = {name: Party(name, colluding) for name in ("client-1", "client-2")}
+    exchange = Exchange(n=3, t=3, parties={"client-0": Party("client-0", policy), **parties})
+    if not admitted:
+        refused(exchange.parties["client-0"], "advertise", exchange.terms, match="asks for 4")
+        return None
+    return exchange.to_total() - exchange.x["client-1"] - exchange.x["client-2"], exchange.x["client-0"]
+
+
+def test_two_who_work_with_the_server_do_not_get_a_sum_of_one_more():
+    assert sum_with_colluders(2, admitted=False) is None
+
+
+def test_control_where_nobody_is_thought_to_they_read_that_one():
+    left, vector = sum_with_colluders(0, admitted=True)
+    assert left.tolist() == vector.tolist()
+
+
 def roster_with(exchange, change):
     members = list(exchange.roster.members)
     return Roster(terms=exchange.roster.terms, members=change(members))
