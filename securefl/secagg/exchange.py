@@ -24,6 +24,7 @@ from protocols.pairwise import (
     SignedKeys,
     StepError,
     Terms,
+    TooFewError,
     default_threshold,
 )
 from protocols.ring import signed
@@ -163,10 +164,14 @@ class Exchange:
 
     def _add(self, replies: Mapping[int, list[bytes]]) -> Layout:
         """Add the masked vectors of the layout that most clients have; the others leave."""
-        layouts = {node: parts[1] for node, parts in replies.items()}
-        if not layouts:
-            self._server.survivors()  # too few: this raises
-        common = Counter(layouts.values()).most_common(1)[0][0]
+        layouts = Counter(parts[1] for parts in replies.values())
+        common, count = layouts.most_common(1)[0] if layouts else (b"", 0)
+        needed = self._server.terms.threshold
+        if count < needed:
+            # What fewer say may be what somebody made up.
+            raise TooFewError(
+                f"Only {count} clients sent a masked vector of one layout, {needed} are needed."
+            )
         layout = Layout.from_bytes(common)
         layout.check()
         size = layout.size() * np.dtype(f"u{self._settings.width // 8}").itemsize

@@ -12,10 +12,10 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
 
 from protocols.errors import EncodingError
 from protocols.signing import SigningKey
-from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, mod
+from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, mail, mod
 from securefl.secagg import exchange as exchange_module
 from securefl.secagg.strategy import SecureGrid
-from securefl.secagg.vector import NOT_AS_AGREED
+from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout
 
 
 def initial():
@@ -217,6 +217,48 @@ def test_a_client_whose_reply_cannot_be_added_leaves_and_the_others_average(
     np.testing.assert_allclose(
         result.arrays["double"].numpy(), average_of(values, [100, 102, 103]), atol=1e-7
     )
+
+
+def written_by(node, step, change):
+    """A hook's stand-in for a client: what it answers at a step of training is changed."""
+
+    def wrap(app):
+        def answering(message, context):
+            at = context.node_id == node and at_step(message, step)
+            reply = app(message, context)
+            if at and not reply.has_error():
+                parts = change(*mail.unpacked(reply.content)[1])
+                reply.content[mail.RECORD] = mail.packed(step, *parts)
+            return reply
+
+        return answering
+
+    return wrap
+
+
+@pytest.mark.parametrize("layout", ["f4,(", "nonsense", None])
+def test_what_one_client_writes_into_its_layout_costs_it_its_turn(loop_grid, simple_app, values, layout):
+    place = ArrayPlace(name="w", dtype=layout or "", shape=[1])
+    written = Layout(arrays_name="arrays", metrics_name="metrics", arrays=[place], metrics=[]).to_bytes()
+    grid = loop_grid(simple_app(mod), 4)
+    evil = written_by(102, "mask", lambda masked, _: [masked, b"\xff" if layout is None else written])
+    grid.app = evil(grid.app)
+    result = run(grid, SecureAggregation(FedAvg()))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 101, 103]), atol=1e-7
+    )
+
+
+def test_the_layout_of_fewer_than_the_threshold_is_not_read(loop_grid, simple_app, monkeypatch, caplog):
+    """One client alone is left to say what the layout is, since the others could not open its shares."""
+    grid = loop_grid(simple_app(mod), 4)
+    grid.hook = lambda message, node: None if node != 102 and at_step(message, "mask") else message
+    monkeypatch.setattr(Layout, "from_bytes", lambda _data: pytest.fail("It is read."))
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "Only 1 clients sent a masked vector of one layout, 3 are needed" in caplog.text
 
 
 def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):

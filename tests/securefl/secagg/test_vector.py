@@ -97,7 +97,26 @@ def told(caplog):
     logger.removeHandler(caplog.handler)
 
 
-@pytest.mark.parametrize("array", [("V8", [1]), ("O", [1]), ("nonsense", [1]), ("f4", [-1]), ("f4", [2**40])])
+@pytest.mark.parametrize(
+    "array",
+    [
+        ("V8", [1]),
+        ("O", [1]),
+        ("nonsense", [1]),
+        ("f4,(", [1]),  # over these two NumPy's parser raises SyntaxError and ValueError
+        ("(2,2f4", [1]),
+        ("f4, f4", [1]),
+        ("m8", [1]),
+        ("c8", [1]),
+        ("f4\n", [1]),
+        ("f4", [-1]),
+        ("f4", [2**40]),
+        ("f4", [2**20, 2**20]),
+        ("f4", [2**40, 0]),
+        ("f4", [2**31, 2**31, 0]),
+        ("f4", [1] * 65),
+    ],
+)
 def test_a_layout_that_makes_no_sense_is_refused(array):
     dtype, shape = array
     place = ArrayPlace(name="a", dtype=dtype, shape=shape)
@@ -107,6 +126,23 @@ def test_a_layout_that_makes_no_sense_is_refused(array):
         Layout(
             arrays_name="", metrics_name="m", arrays=[], metrics=[MetricPlace(name="x", length=-2)]
         ).check()
+
+
+def test_every_array_that_numpy_makes_of_a_layout_can_be_made():
+    """The largest that pass: nothing that is left to NumPy can raise."""
+    for shape in ([1] * 64, [2**32, 0], [2**16, 2**16, 0], [0] * 64):
+        place = ArrayPlace(name="a", dtype="<f4", shape=shape)
+        layout = Layout(arrays_name="a", metrics_name="m", arrays=[place], metrics=[])
+        layout.check()
+        assert unpack(layout, np.ones(layout.size()), "n")["a"]["a"].numpy().shape == tuple(shape)
+
+
+def test_a_long_shape_is_not_multiplied_out(monkeypatch):
+    """Its product would have 16 million bits."""
+    place = ArrayPlace(name="a", dtype="<f4", shape=[2**32] * 500_000)
+    monkeypatch.setattr("math.prod", lambda _shape: pytest.fail("The product is computed."))
+    with pytest.raises(SecAggError):
+        Layout(arrays_name="a", metrics_name="m", arrays=[place], metrics=[]).check()
 
 
 def test_weights_that_add_up_to_nothing_have_no_average():
