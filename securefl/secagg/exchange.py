@@ -47,7 +47,7 @@ class Settings:
     width: int
     bound: float
     max_weight: float
-    signed: bool
+    pinned: Mapping[str, bytes] | None
     step_timeout: float | None
 
 
@@ -72,9 +72,11 @@ class Exchange:
         self._grid, self._settings, self._timeout = grid, settings, timeout
         self._messages = {message.metadata.dst_node_id: message for message in messages}
         types = {message.metadata.message_type for message in messages}
-        n = len(messages)
+        n, pinned = len(messages), settings.pinned
         if len(self._messages) != n or len(types) != 1:
             raise SecAggError("A strategy sends each node one message, and all of one type.")
+        if pinned is not None:
+            n = min(n, len(pinned))  # more cannot take part, and clients refuse terms that count more
         threshold = default_threshold(n) if settings.threshold is None else settings.threshold
         if not (n >= 3 and threshold <= n < 2 * threshold):
             raise SecAggError(
@@ -96,9 +98,10 @@ class Exchange:
                 purpose=types.pop(),
                 threshold=threshold,
                 width=settings.width,
-                signed=settings.signed,
+                signed=pinned is not None,
                 details=plan.to_bytes(),
-            )
+            ),
+            pinned,
         )
         self._names: dict[int, str] = {}
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.contribution import sign
 from protocols.errors import EncodingError, ProtocolError, SealError
 from protocols.pairwise import (
     Agreement,
@@ -74,7 +75,7 @@ class Exchange:
         self.parties = parties or {
             name: Party(name, policy, SIGNING[name] if signed else None) for name in self.names
         }
-        self.server = Server(self.terms)
+        self.server = Server(self.terms, PINNED if signed else None)
         rng = np.random.default_rng(n)
         self.x = {
             name: rng.integers(0, 2**width, size, dtype=np.uint64).astype(ring_dtype(width))
@@ -548,6 +549,28 @@ def test_the_server_refuses_keys_that_come_twice_late_or_from_elsewhere():
     exchange = Exchange().to_keys()
     with pytest.raises(StepError, match="too late"):
         exchange.server.advertised(with_key(keys, name="late"))
+
+
+def test_the_server_refuses_what_is_not_signed_by_the_pinned_key():
+    exchange = Exchange(signed=True)
+    keys = {name: party.advertise(exchange.terms) for name, party in exchange.parties.items()}
+    stranger = SigningKey.generate()
+    for wrong in (
+        keys["client-0"].model_copy(update={"signature": keys["client-1"].signature}),
+        keys["client-0"].model_copy(update={"signature": b""}),
+        with_key(keys["client-0"], name="client-1"),
+        with_key(keys["client-0"], name="mallory"),
+    ):
+        with pytest.raises(StepError, match=r"not by the key|not pinned"):
+            exchange.server.advertised(wrong)
+    with pytest.raises(StepError, match="not pinned"):
+        Server(exchange.terms).advertised(keys["client-0"])
+    exchange = Exchange(signed=True).to_masked()
+    agreed = {name: exchange.parties[name].agree(exchange.survivors) for name in exchange.U3}
+    for signature in (agreed["client-1"].signature, sign(exchange.survivors, stranger)):
+        with pytest.raises(StepError, match="not by the key"):
+            exchange.server.agreed("client-0", agreed["client-0"].model_copy(update={"signature": signature}))
+    exchange.server.agreed("client-0", agreed["client-0"])
 
 
 ORDER_EIGHT = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")

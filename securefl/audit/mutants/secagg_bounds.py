@@ -31,12 +31,12 @@ def _asked(make: Callable[..., Any], examples: Examples, changes: Mapping[str, A
     with a_place_in_flower(), silent(), tempfile.TemporaryDirectory() as folder:
         grid: Any = Nodes(make, Path(folder), nothing, lambda node: 1, examples)
         messages = [Message(work(np.zeros(SIZE), 1.0), node, "train") for node in NODES]
-        settings = SecureAggregation(FedAvg(), signed=True, **BOUNDS).settings
+        settings = SecureAggregation(FedAvg(), pinned=grid.pinned, **BOUNDS).settings
         exchange = Exchange(grid, messages, settings, 1, None)
         terms = exchange._server.terms
         plan = Plan.from_bytes(terms.details).model_copy(update=dict(changes))
         exchange._encoding = plan.encoding(terms.width)
-        exchange._server = Server(terms.model_copy(update={"details": plan.to_bytes()}))
+        exchange._server = Server(terms.model_copy(update={"details": plan.to_bytes()}), grid.pinned)
         reply: Any = exchange.run()
     if reply.has_error():
         return 0.0, reply.error.reason

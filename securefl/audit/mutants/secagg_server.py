@@ -72,8 +72,8 @@ class Nodes:
             place.chmod(0o600)
             config: Any = {"secagg-name": str(node), "secagg-key": str(place)}
             self.contexts[node] = Context(1, node, config, RecordDict(), {"epochs": epochs(node)})
-        pinned = {str(node): key.public for node, key in keys.items()}
-        self._app = app_with(make(pinned=pinned, corrupted=1, weight="num-examples", **BOUNDS), examples)
+        self.pinned = {str(node): key.public for node, key in keys.items()}
+        self._app = app_with(make(pinned=self.pinned, corrupted=1, weight="num-examples", **BOUNDS), examples)
 
     def send_and_receive(self, messages: Iterable[Any], *, timeout: float | None = None) -> list[Any]:
         """Each client's answer."""
@@ -136,7 +136,7 @@ def read(
 
     with a_place_in_flower(), silent(), tempfile.TemporaryDirectory() as folder:
         nodes: Any = Nodes(make, Path(folder), sent, epochs, lambda node: EXAMPLES)
-        settings = SecureAggregation(FedAvg(), signed=True, **BOUNDS).settings
+        settings = SecureAggregation(FedAvg(), pinned=nodes.pinned, **BOUNDS).settings
         messages = [Message(agreed, node, "train") for node in NODES]
         replies: list[Any] = list(SecureGrid(nodes, settings).send_and_receive(messages))
     [reply] = replies

@@ -11,6 +11,7 @@ from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
 
 from protocols.errors import EncodingError
+from protocols.pairwise import Agreement, SignedKeys
 from protocols.signing import SigningKey
 from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, mail, mod
 from securefl.secagg import exchange as exchange_module
@@ -352,7 +353,7 @@ def pinned(tmp_path):
 def test_with_pinned_keys_the_average_is_the_same(loop_grid, simple_app, values, pinned):
     publics, config = pinned
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
-    result = run(grid, SecureAggregation(FedAvg(), signed=True), 2)
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics), 2)
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
@@ -362,7 +363,7 @@ def test_with_pinned_keys_a_client_that_does_not_agree_is_still_in_the_sum(
     publics, config = pinned
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
     grid.hook = lambda message, node: None if node == 101 and at_step(message, "agree") else message
-    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
@@ -383,7 +384,7 @@ def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     trained = []
     app = simple_app(SecureMod(pinned=publics, **OWN), change=lambda content, node: trained.append(node))
     grid = loop_grid(app, 4, config)
-    run(grid, SecureAggregation(FedAvg(), signed=True, **options))
+    run(grid, SecureAggregation(FedAvg(), pinned=publics, **options))
     assert len(set(trained)) == (0 if options else 4)  # the control: the bounds that are the client's too
     reasons = {message.error.reason for message in grid.seen if message.has_error()}
     assert reasons == (
@@ -391,12 +392,12 @@ def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     )
 
 
-def weights_in_a_coarse_ring(monkeypatch, loop_grid, app, config):
+def weights_in_a_coarse_ring(monkeypatch, loop_grid, app, publics, config):
     """The sum of weights of a server that counts so many clients that the ring's unit is 128."""
     most = (2**63 - 1) // math.ceil(OWN["bound"] * OWN["max_weight"] / 128)
     monkeypatch.setattr(exchange_module, "Plan", lambda **plan: Plan(**{**plan, "cohort": most}))
     grid = loop_grid(app, 4, config)
-    result = run(grid, SecureAggregation(FedAvg(fraction_train=0.0), signed=True))
+    result = run(grid, SecureAggregation(FedAvg(fraction_train=0.0), pinned=publics))
     reasons = {message.error.reason for message in grid.seen if message.has_error()}
     return result.evaluate_metrics_clientapp, reasons
 
@@ -415,7 +416,7 @@ def weighing(mods, weights):
 def test_the_server_cannot_make_the_ring_coarse(loop_grid, pinned, monkeypatch):
     publics, config = pinned
     metrics, reasons = weights_in_a_coarse_ring(
-        monkeypatch, loop_grid, weighing(SecureMod(pinned=publics, **OWN), [500] * 4), config
+        monkeypatch, loop_grid, weighing(SecureMod(pinned=publics, **OWN), [500] * 4), publics, config
     )
     assert not metrics
     [reason] = reasons
@@ -436,7 +437,7 @@ def test_control_in_a_coarse_ring_rounding_tells_of_single_weights(loop_grid, pi
         exchange_module, "unpack", lambda layout, total, w: seen.append(total[0]) or real(layout, total, w)
     )
     for weights in ([180, 820, 500, 500], [500] * 4):
-        weights_in_a_coarse_ring(monkeypatch, loop_grid, weighing(mods, weights), config)
+        weights_in_a_coarse_ring(monkeypatch, loop_grid, weighing(mods, weights), publics, config)
     assert seen == [15 * 128, 16 * 128]
 
 
@@ -458,7 +459,7 @@ def test_clients_whose_keys_lie_in_one_folder_do_not_block_each_other(
         return {**config(k), "secagg-key": str(key)}
 
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, together)
-    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
@@ -484,7 +485,7 @@ def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, si
             return message
 
         grid.hook = twice
-        run(grid, SecureAggregation(FedAvg(), signed=signed))
+        run(grid, SecureAggregation(FedAvg(), pinned=publics if signed else None))
     assert answers[True] == [False, True]
     # The control: without pinned keys, where the server is believed to follow the protocol, both are answered.
     assert answers[False] == [False, False]
@@ -511,5 +512,49 @@ def test_a_signing_key_that_cannot_be_used_is_refused(loop_grid, simple_app, pin
         if fault == "missing":
             key.unlink()
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, faulty)
-    assert not run(grid, SecureAggregation(FedAvg(), signed=True)).train_metrics_clientapp
+    assert not run(grid, SecureAggregation(FedAvg(), pinned=publics)).train_metrics_clientapp
     assert {message.has_error() for message in grid.seen} == {False, True}
+
+
+@pytest.mark.parametrize("fault", ["none", "keys", "another's name", "agreement"])
+def test_a_client_whose_signature_is_wrong_leaves_alone_and_under_its_own_number(
+    loop_grid, simple_app, values, pinned, caplog, fault
+):
+    publics, config = pinned
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
+
+    def forged(data):
+        if fault == "agreement":
+            return Agreement.from_bytes(data).model_copy(update={"signature": bytes(64)})
+        keys = SignedKeys.from_bytes(data)
+        if fault == "keys":
+            return keys.model_copy(update={"signature": bytes(64)})
+        return keys.model_copy(update={"keys": keys.keys.model_copy(update={"name": "hospital-0"})})
+
+    if fault != "none":
+        step = "agree" if fault == "agreement" else "advertise"
+        grid.app = written_by(103, step, lambda data: [forged(data).to_bytes()])(grid.app)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0), pinned=publics), 2)
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert set(result.train_metrics_clientapp) == {1, 2}
+    left = [100, 101, 102] + [103] * (fault in ("none", "agreement"))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, left), atol=1e-7)
+    leaving = {line.split("Node ")[1][:3] for line in caplog.text.splitlines() if "leaves" in line}
+    assert leaving == (set() if fault == "none" else {"103"})
+    assert {message.has_error() for message in grid.seen} == {False}
+
+
+def test_a_client_that_has_no_pinned_key_yet_leaves_and_the_others_have_their_sum(
+    loop_grid, simple_app, values, pinned
+):
+    """Five are asked, four have keys that are pinned."""
+    publics, config = pinned
+    fifth = {**publics, "hospital-4": SigningKey.generate().public}
+    apps = [simple_app(SecureMod(pinned=keys, **OWN)) for keys in (publics, fifth)]
+    grid = loop_grid(None, 5, lambda k: config(k) if k < 4 else {**config(0), "secagg-name": "hospital-4"})
+    grid.app = lambda message, context: apps[context.node_id == 104](message, context)
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 101, 102, 103]), atol=1e-7
+    )
