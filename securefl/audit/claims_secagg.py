@@ -31,7 +31,7 @@ SECAGG = (
         ),
         limits="The sum itself tells something, and two sums over different clients differ by what one of "
         "them sent: fix the cohort. A server that does not follow the protocol is withstood with "
-        "pinned keys only. A client may send any values within the bound.",
+        "pinned keys only. A client may send any values that keep the sum within the bounds.",
         mutants=("pairwise-scalar-mask", "pairwise-no-own-mask"),
     ),
     Claim(

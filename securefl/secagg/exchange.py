@@ -31,7 +31,7 @@ from protocols.ring import signed
 from securefl.errors import SecureFLError
 from securefl.secagg import mail
 from securefl.secagg.plan import Plan, SecAggError
-from securefl.secagg.vector import Layout, unpack
+from securefl.secagg.vector import Layout, check_sum, unpack
 from securefl.secagg.work import work_of
 
 _log = getLogger("flwr")
@@ -83,7 +83,7 @@ class Exchange:
                 f"Secure aggregation needs at least 3 clients and a threshold above half of them and at most all; "
                 f"there are {n}, and the threshold is {threshold}: see min_train_nodes, min_evaluate_nodes, threshold."
             )
-        plan = Plan(
+        self._plan = plan = Plan(
             weight=settings.weight,
             bound=float(settings.bound),
             max_weight=float(settings.max_weight),
@@ -148,6 +148,7 @@ class Exchange:
         last = [survivors.to_bytes(), server.agreements().to_bytes()]
         self._step(mail.UNMASK, _to_all(left, *last), self._take(server.revealed, Revealed.from_bytes))
         total = self._encoding.decode_sum(signed(server.total()))
+        check_sum(total, self._plan, len(survivors.names), self._encoding.resolution)
         _log.info(
             "Secure aggregation: a sum over %d of %d clients", len(survivors.names), len(self._messages)
         )

@@ -151,6 +151,24 @@ def _pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArra
     return layout, vector
 
 
+def check_sum(total: NDArray[np.float64], plan: Plan, clients: int, resolution: float) -> None:
+    """Raise SecAggError unless ``clients`` vectors within the plan's bounds can have this sum.
+
+    What is added is masked, so no vector can be looked at alone. A client may still send what keeps the sum within.
+
+    Args:
+        total: (D,) numbers: the weights' sum, then the others.
+        resolution: unit of the encoding; each vector was rounded to it.
+    """
+    n, slack = float(total[0]), 1 + 1e-9  # a sum is rounded to float64 too
+    most = plan.bound * n * slack + clients * resolution
+    # Also false for NaN.
+    if not (0 < n <= clients * plan.max_weight * slack and float(np.abs(total[1:]).max(initial=0)) <= most):
+        raise SecAggError(
+            "The sum is beyond what the agreed bounds allow: a client sent something else than it may."
+        )
+
+
 def unpack(layout: Layout, total: NDArray[np.float64], weight: str) -> RecordDict:
     """The sum of vectors as one reply: the averages, and the sum of the weights.
 

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
 from protocols.errors import EncodingError
 from protocols.pairwise import Agreement, SignedKeys
 from protocols.signing import SigningKey
-from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, mail, mod
+from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, client_mod, mail, mod
 from securefl.secagg import exchange as exchange_module
 from securefl.secagg.strategy import SecureGrid
 from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout
@@ -260,6 +260,26 @@ def test_the_layout_of_fewer_than_the_threshold_is_not_read(loop_grid, simple_ap
     logging.getLogger("flwr").removeHandler(caplog.handler)
     assert not result.train_metrics_clientapp
     assert "Only 1 clients sent a masked vector of one layout, 3 are needed" in caplog.text
+
+
+@pytest.mark.parametrize(("weight", "entry"), [(1.0, 6e10), (-200.0, 6e10), (-(10**6), 0.0)])
+def test_a_client_that_sends_what_it_may_not_ends_the_round(
+    loop_grid, simple_app, monkeypatch, caplog, weight, entry
+):
+    """Its own mod is another: the vector that it masks is beyond every bound."""
+    grid, real, asked = loop_grid(simple_app(mod), 4), client_mod.pack, []
+    grid.hook = lambda message, node: asked.append(node) or message
+
+    def other(*arguments):
+        layout, vector = real(*arguments)
+        return layout, np.array([weight, *[entry] * (vector.size - 1)]) if asked[-1] == 102 else vector
+
+    monkeypatch.setattr(client_mod, "pack", other)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "beyond what the agreed bounds allow" in caplog.text
 
 
 def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import EncodingError
+from protocols.ring import signed
 from securefl.secagg import Plan, SecAggError
-from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout, MetricPlace, pack, unpack
+from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout, MetricPlace, check_sum, pack, unpack
 
 PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5, work=bytes(32))
 
@@ -143,6 +144,41 @@ def test_a_long_shape_is_not_multiplied_out(monkeypatch):
     monkeypatch.setattr("math.prod", lambda _shape: pytest.fail("The product is computed."))
     with pytest.raises(SecAggError):
         Layout(arrays_name="a", metrics_name="m", arrays=[place], metrics=[]).check()
+
+
+UNIT = PLAN.encoding(64).resolution
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(-100, 100)), min_size=1, max_size=5))
+def test_sums_of_what_clients_may_send_pass(clients):
+    encoding, total = PLAN.encoding(32), 0
+    for n, x in clients:
+        _, vector = pack(reply(n, {"a": [x, 100.0, -100.0]}), PLAN, "train")
+        total = total + signed(encoding.encode(vector))
+    check_sum(encoding.decode_sum(total), PLAN, len(clients), encoding.resolution)
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        [0.0, 0.0],
+        [-1.0, 0.0],
+        [float("nan"), 0.0],
+        [2000.01, 0.0],
+        [20.0, 2000.1],
+        [20.0, -2000.1],
+        [20.0, float("nan")],
+        [UNIT, 100 * UNIT + 3 * UNIT],
+    ],
+)
+def test_sums_that_clients_within_the_bounds_cannot_have_are_noticed(total):
+    with pytest.raises(SecAggError, match="beyond what the agreed bounds allow"):
+        check_sum(np.array(total), PLAN, 2, UNIT)
+
+
+def test_control_sums_at_the_bounds_pass():
+    for total in ([2000.0, 200000.0], [20.0, -2000.0], [UNIT, 100 * UNIT + 2 * UNIT], [5.0]):
+        check_sum(np.array(total), PLAN, 2, UNIT)
 
 
 def test_weights_that_add_up_to_nothing_have_no_average():
