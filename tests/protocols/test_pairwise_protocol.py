@@ -499,6 +499,8 @@ def test_under_pinned_keys_a_sum_opens_only_as_agreed():
         Agreements(roster=agreements.roster, signatures=stranger),
         match="who is not in the sum",
     )
+    elsewhere = agreements.model_copy(update={"roster": bytes(32)})
+    refused(one, "unmask", exchange.survivors, elsewhere, match="another exchange")
     one.unmask(exchange.survivors, agreements)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.canonical import digest
-from protocols.pairwise import Delivery, Memory, Roster, SignedKeys, Terms
+from protocols.pairwise import Delivery, Memory, Roster, SignedKeys, StepError, Terms
 from securefl.secagg import Plan, SecureMod, mail, mod
 from securefl.secagg.work import KIND, work_of
 
@@ -82,6 +82,13 @@ def test_only_queries_pass_by(simple_app, kind):
     assert not called
 
 
+@pytest.mark.parametrize("kind", ["trains", "train.a/b", "train.../../a", "train.a b", "train.\0"])
+def test_a_type_that_cannot_be_part_of_a_files_name_is_refused(kind):
+    """Flower writes no reply to such a message, not even an error; here it is refused before anything is done."""
+    with pytest.raises(StepError, match="train, evaluate and query messages only"):
+        mod._answer(plain(kind), context(), lambda sent, place: pytest.fail("The app is asked."))
+
+
 @pytest.mark.parametrize("kind", ["query", "query.mine", "system"])
 def test_control_queries_pass_by(kind):
     assert mod(plain(kind), context(), lambda sent, place: sent) is not None
@@ -89,7 +96,7 @@ def test_control_queries_pass_by(kind):
 
 def plain(kind):
     sent = Message(RecordDict(), 100, "query")
-    sent.metadata.message_type = kind
+    sent.metadata.__dict__["_message_type"] = kind
     return sent
 
 
