@@ -37,7 +37,7 @@ from securefl.errors import SecureFLError
 from securefl.secagg import mail
 from securefl.secagg.claims import claim
 from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
-from securefl.secagg.vector import pack
+from securefl.secagg.vector import pack, told_here_only
 from securefl.secagg.work import setting_of, work_of
 
 STATE = "securefl.secagg"
@@ -170,11 +170,13 @@ class SecureMod:
             )
         self._check_work(message, plan)
         del message.content[mail.RECORD]
-        reply = call_next(message, context)
-        if reply.has_error():
-            raise SecAggError("The ClientApp answered with an error.")
-        layout, vector = pack(reply.content, plan, purpose_of(terms.purpose))
-        masked = client.mask(plan.encoding(terms.width).encode(vector))
+        with told_here_only():
+            reply = call_next(message, context)
+            if reply.has_error():
+                raise SecAggError(f"The ClientApp answered with an error: {reply.error.reason}")
+            layout, vector = pack(reply.content, plan, purpose_of(terms.purpose))
+            x = plan.encoding(terms.width).encode(vector)
+        masked = client.mask(x)
         return [masked.to_bytes(), layout.to_bytes()]
 
     def _client(self, context: Context, purpose: str) -> Client:

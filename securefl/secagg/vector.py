@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import getLogger
 from typing import Any
 
@@ -17,6 +19,8 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from protocols.canonical import Record
+from protocols.errors import ProtocolError
+from securefl.errors import SecureFLError
 from securefl.secagg.plan import EVALUATE, Plan, SecAggError
 
 MAX_ENTRIES = 2**32
@@ -25,7 +29,7 @@ MAX_DIMENSIONS = 64
 _TYPE = re.compile(r"[<>|=]?(?:[iu][1248]|f2|f4|f8|f16|b1)|\?")
 """NumPy's names of real numbers and truth values. Its parser takes far more, and stumbles over some of it."""
 NOT_AS_AGREED = "The reply of the ClientApp cannot be added: its own log says why."
-"""Of every refusal in ``pack``, since it goes to the server: which check failed would tell something of the values."""
+"""What the server is told of every failure over a client's records: which it was would tell something of them."""
 
 _log = getLogger("flwr")
 
@@ -94,21 +98,28 @@ def _fits(shape: list[int]) -> bool:
     return True
 
 
+@contextmanager
+def told_here_only() -> Iterator[None]:
+    """Whatever goes wrong with a client's records: its own log says what, the server that the client leaves.
+
+    Raises:
+        SecAggError: in place of every other exception, those of the app too; its words are always the same.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = isinstance(error, (SecureFLError, ProtocolError))
+        _log.error("Secure aggregation: %s", error if known else "the ClientApp failed.", exc_info=not known)
+        raise SecAggError(NOT_AS_AGREED) from None
+
+
 def pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray[np.float64]]:
     """A client's reply as a layout and (D,) numbers: n, n u, n m.
 
     Raises:
         SecAggError: not one record of arrays (none when evaluating) and one of metrics, no usable weight, or an entry
-            that is not a number or beyond the bound. The message is the same for all; which it was, the log says.
+            that is not a number or beyond the bound. Only the client's own log may say which; see ``told_here_only``.
     """
-    try:
-        return _pack(content, plan, purpose)
-    except SecAggError as error:
-        _log.error("Secure aggregation: %s", error)
-        raise SecAggError(NOT_AS_AGREED) from error
-
-
-def _pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray[np.float64]]:
     wanted = 0 if purpose == EVALUATE else 1
     if len(content.array_records) != wanted or len(content.metric_records) != 1:
         raise SecAggError(

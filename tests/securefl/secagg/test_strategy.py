@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
@@ -266,6 +266,52 @@ def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
     reasons = [message.error.reason for message in grid.seen if message.has_error()]
     assert len(reasons) == 3
     assert set(reasons) == {NOT_AS_AGREED}
+
+
+def raises(error):
+    def change(content, node):
+        raise error
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        raises(ValueError("patient 4711 has no label")),
+        raises(
+            EncodingError("patient 4711 has no label")
+        ),  # of a class that the mod itself tells the server of
+        raises(SecAggError("patient 4711 has no label")),
+        lambda content, node: content["arrays"].update(
+            {"double": Array("float64", (3,), "patient 4711", b"")}
+        ),
+    ],
+)
+def test_what_fails_in_the_app_is_told_to_the_client_alone(loop_grid, simple_app, caplog, change):
+    grid = loop_grid(simple_app(mod, change=change), 3)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    assert reasons == [NOT_AS_AGREED] * 3
+    assert "4711" in caplog.text
+
+
+def test_control_without_the_mod_flower_tells_the_server(loop_grid, simple_app):
+    grid = loop_grid(simple_app(change=raises(ValueError("patient 4711 has no label"))), 3)
+    run(grid, FedAvg(fraction_evaluate=0.0))
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    assert reasons == ["patient 4711 has no label"] * 3
+
+
+def test_an_inner_mods_error_is_told_to_the_client_alone(loop_grid, simple_app):
+    def refusing(sent, place, call_next):
+        return Message(Error(1, "patient 4711 has no label"), reply_to=sent)
+
+    grid = loop_grid(simple_app(mod, refusing), 3)
+    run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    assert [m.error.reason for m in grid.seen if m.has_error()] == [NOT_AS_AGREED] * 3
 
 
 def test_what_a_reply_holds_beside_arrays_and_metrics_is_dropped(loop_grid, simple_app):

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from protocols.errors import EncodingError
 from protocols.ring import signed
 from securefl.secagg import Plan, SecAggError
-from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout, MetricPlace, check_sum, pack, unpack
+from securefl.secagg.vector import (
+    NOT_AS_AGREED,
+    ArrayPlace,
+    Layout,
+    MetricPlace,
+    check_sum,
+    pack,
+    told_here_only,
+    unpack,
+)
 
 PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5, work=bytes(32))
 
@@ -77,16 +86,15 @@ def test_scalars_and_empty_arrays_have_their_place():
     ],
 )
 def test_replies_that_cannot_be_added_are_refused_and_which_check_failed_stays_here(content, match, told):
-    with pytest.raises(SecAggError) as refused:
+    with pytest.raises(SecAggError) as refused, told_here_only():
         pack(content, PLAN, "train")
     assert str(refused.value) == NOT_AS_AGREED
     assert match in told.text
 
 
-def test_an_evaluation_has_no_arrays(told):
-    with pytest.raises(SecAggError):
+def test_an_evaluation_has_no_arrays():
+    with pytest.raises(SecAggError, match="0 ArrayRecord"):
         pack(reply(1, {"a": [1.0]}), PLAN, "evaluate")
-    assert "0 ArrayRecord" in told.text
 
 
 @pytest.fixture
