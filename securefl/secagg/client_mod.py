@@ -174,8 +174,9 @@ class SecureMod:
             reply = call_next(message, context)
             if reply.has_error():
                 raise SecAggError(f"The ClientApp answered with an error: {reply.error.reason}")
-            layout, vector = pack(reply.content, plan, purpose_of(terms.purpose))
-            x = plan.encoding(terms.width).encode(vector)
+            encoding = plan.encoding(terms.width)
+            layout, vector = pack(reply.content, plan, purpose_of(terms.purpose), encoding.resolution)
+            x = encoding.encode(vector)
         masked = client.mask(x)
         return [masked.to_bytes(), layout.to_bytes()]
 

@@ -113,8 +113,14 @@ def told_here_only() -> Iterator[None]:
         raise SecAggError(NOT_AS_AGREED) from None
 
 
-def pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray[np.float64]]:
+def pack(
+    content: RecordDict, plan: Plan, purpose: str, resolution: float
+) -> tuple[Layout, NDArray[np.float64]]:
     """A client's reply as a layout and (D,) numbers: n, n u, n m.
+
+    Args:
+        resolution: unit of the encoding. The weight is rounded to it before it multiplies anything: the sum of the
+            weights, by which the server divides, is then that of the weights that the entries were multiplied with.
 
     Raises:
         SecAggError: not one record of arrays (none when evaluating) and one of metrics, no usable weight, or an entry
@@ -132,6 +138,12 @@ def pack(content: RecordDict, plan: Plan, purpose: str) -> tuple[Layout, NDArray
         raise SecAggError(
             f"The metric {plan.weight} must be one number above 0 and at most {plan.max_weight:g}: "
             "raise max_weight, or mend the ClientApp."
+        )
+    n = min(round(n / resolution), math.floor(plan.max_weight / resolution)) * resolution
+    if n == 0:
+        raise SecAggError(
+            f"The metric {plan.weight} is rounded to nothing, since the sum is in units of {resolution:g}: give larger "
+            "weights, such as numbers of examples, or set a smaller bound and max_weight."
         )
     arrays_name, arrays = next(iter(content.array_records.items()), ("", ArrayRecord()))
     values = {name: array.numpy() for name, array in arrays.items()}

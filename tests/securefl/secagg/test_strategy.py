@@ -237,6 +237,55 @@ def test_the_layout_of_fewer_than_the_threshold_is_not_read(loop_grid, simple_ap
     assert "Only 1 clients sent a masked vector of one layout, 3 are needed" in caplog.text
 
 
+SMALL = {"width": 32, "bound": 8, "max_weight": 1000}
+
+
+@pytest.mark.parametrize(
+    ("weights", "entries", "options"),
+    [
+        ([0.3] * 4, [60000.0] * 4, {}),
+        ([0.01] * 4, [1.0] * 4, SMALL),
+        ([0.2, 0.25, 0.3, 0.25], [1.0, 2.0, 3.0, 4.0], SMALL),
+        ([12, 7, 30, 999], [1.0, -2.0, 8.0, -8.0], SMALL),
+    ],
+)
+def test_weights_that_are_no_integers_give_the_average_too(loop_grid, simple_app, weights, entries, options):
+    """Within half a unit of the ring for each client, divided by the mean weight, and the weights' own rounding."""
+
+    def change(content, node):
+        content["metrics"].update({"num-examples": weights[node - 100]})
+        content["arrays"].update({"double": Array(np.full(5, entries[node - 100]))})
+        del content["arrays"]["count"]  # the number of the node is beyond the small bound
+
+    result = run(
+        loop_grid(simple_app(mod, change=change), 4),
+        SecureAggregation(FedAvg(fraction_evaluate=0.0), **options),
+    )
+    unit = Plan(
+        weight="",
+        bound=float(options.get("bound", 2**16)),
+        max_weight=float(options.get("max_weight", 2**20)),
+        cohort=4,
+        work=b"",
+    )
+    unit = unit.encoding(options.get("width", 64)).resolution
+    mean = sum(weights) / 4
+    exact = sum(n * u for n, u in zip(weights, entries, strict=True)) / sum(weights)
+    spread = max(abs(u - exact) for u in entries)
+    # A weight that is off by half a unit moves the average towards its own entry, by no more than the spread.
+    tolerance = 1.01 * unit * (1 + spread) / mean
+    np.testing.assert_allclose(result.arrays["double"].numpy(), exact, atol=tolerance, rtol=0)
+
+
+def test_weights_that_are_rounded_to_nothing_are_refused(loop_grid, simple_app, caplog):
+    change = lambda content, node: content["metrics"].update({"num-examples": 1e-9})  # noqa: E731
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(loop_grid(simple_app(mod, change=change), 4), SecureAggregation(FedAvg()))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "is rounded to nothing" in caplog.text
+
+
 @pytest.mark.parametrize(("weight", "entry"), [(1.0, 6e10), (-200.0, 6e10), (-(10**6), 0.0)])
 def test_a_client_that_sends_what_it_may_not_ends_the_round(
     loop_grid, simple_app, monkeypatch, caplog, weight, entry

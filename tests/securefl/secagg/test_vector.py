@@ -21,6 +21,7 @@ from securefl.secagg.vector import (
 )
 
 PLAN = Plan(weight="n", bound=100.0, max_weight=1000.0, cohort=5, work=bytes(32))
+UNIT = PLAN.encoding(64).resolution
 
 
 def reply(n, arrays, **metrics):
@@ -38,7 +39,9 @@ def test_the_average_is_that_of_exact_numbers(clients):
 
     total = None
     for n, x in clients:
-        layout, vector = pack(reply(n, {"a": [[x, 1.0]]}, loss=x, each=[x, 0.0], none=[]), PLAN, "train")
+        layout, vector = pack(
+            reply(n, {"a": [[x, 1.0]]}, loss=x, each=[x, 0.0], none=[]), PLAN, "train", UNIT
+        )
         total = vector if total is None else total + vector
     weight = sum(n for n, _ in clients)
     exact = float(sum(Fraction(x) * n for n, x in clients) / weight)
@@ -56,14 +59,16 @@ def test_the_average_is_that_of_exact_numbers(clients):
     [("f2", "f2"), ("f4", "f4"), ("f8", "f8"), ("i8", "f8"), ("u1", "f8"), ("?", "f8")],
 )
 def test_floats_keep_their_type_and_others_become_float64(dtype, becomes):
-    layout, vector = pack(reply(2, {"a": np.ones((2, 3), dtype=dtype)}), PLAN, "train")
+    layout, vector = pack(reply(2, {"a": np.ones((2, 3), dtype=dtype)}), PLAN, "train", UNIT)
     array = unpack(layout, vector, "n")["arrays"]["a"].numpy()
     assert array.dtype == np.dtype(becomes)
     assert array.tolist() == np.ones((2, 3)).tolist()
 
 
 def test_scalars_and_empty_arrays_have_their_place():
-    layout, vector = pack(reply(2, {"a": np.float32(3), "b": np.zeros((0, 4)), "c": [5.0]}), PLAN, "train")
+    layout, vector = pack(
+        reply(2, {"a": np.float32(3), "b": np.zeros((0, 4)), "c": [5.0]}), PLAN, "train", UNIT
+    )
     assert layout.size() == vector.size == 3
     arrays = unpack(layout, vector, "n")["arrays"]
     assert [arrays[name].numpy().shape for name in "abc"] == [(), (0, 4), (1,)]
@@ -87,14 +92,14 @@ def test_scalars_and_empty_arrays_have_their_place():
 )
 def test_replies_that_cannot_be_added_are_refused_and_which_check_failed_stays_here(content, match, told):
     with pytest.raises(SecAggError) as refused, told_here_only():
-        pack(content, PLAN, "train")
+        pack(content, PLAN, "train", UNIT)
     assert str(refused.value) == NOT_AS_AGREED
     assert match in told.text
 
 
 def test_an_evaluation_has_no_arrays():
     with pytest.raises(SecAggError, match="0 ArrayRecord"):
-        pack(reply(1, {"a": [1.0]}), PLAN, "evaluate")
+        pack(reply(1, {"a": [1.0]}), PLAN, "evaluate", UNIT)
 
 
 @pytest.fixture
@@ -154,14 +159,24 @@ def test_a_long_shape_is_not_multiplied_out(monkeypatch):
         Layout(arrays_name="a", metrics_name="m", arrays=[place], metrics=[]).check()
 
 
-UNIT = PLAN.encoding(64).resolution
+@given(st.floats(2.0**-9, 1000), st.floats(-100, 100), st.sampled_from([2.0**-8, 1.0, 3.0 / 4, 64.0]))
+def test_the_weight_is_rounded_before_it_multiplies(n, x, unit):
+    if round(n / unit) == 0:
+        with pytest.raises(SecAggError, match="rounded to nothing"):
+            pack(reply(n, {"a": [x]}), PLAN, "train", unit)
+        return
+    _, (weight, entry) = pack(reply(n, {"a": [x]}), PLAN, "train", unit)
+    assert (weight / unit).is_integer()
+    assert abs(weight - n) <= unit
+    assert 0 < weight <= PLAN.max_weight
+    assert entry == weight * x
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(-100, 100)), min_size=1, max_size=5))
 def test_sums_of_what_clients_may_send_pass(clients):
     encoding, total = PLAN.encoding(32), 0
     for n, x in clients:
-        _, vector = pack(reply(n, {"a": [x, 100.0, -100.0]}), PLAN, "train")
+        _, vector = pack(reply(n, {"a": [x, 100.0, -100.0]}), PLAN, "train", encoding.resolution)
         total = total + signed(encoding.encode(vector))
     check_sum(encoding.decode_sum(total), PLAN, len(clients), encoding.resolution)
 
@@ -190,7 +205,7 @@ def test_control_sums_at_the_bounds_pass():
 
 
 def test_weights_that_add_up_to_nothing_have_no_average():
-    layout, vector = pack(reply(1, {"a": [1.0]}), PLAN, "train")
+    layout, vector = pack(reply(1, {"a": [1.0]}), PLAN, "train", UNIT)
     with pytest.raises(SecAggError, match="no average"):
         unpack(layout, vector * 0, "n")
 
