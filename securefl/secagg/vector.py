@@ -159,19 +159,24 @@ def pack(
     layout.check()
     vector = np.empty(layout.size(), dtype=np.float64)
     vector[0], at = n, 1
-    for numbers in (*values.values(), *(v if isinstance(v, list) else [v] for v in others.values())):
+    named: list[tuple[str, Any]] = [(f"array {name}", array) for name, array in values.items()]
+    named += [(f"metric {name}", v if isinstance(v, list) else [v]) for name, v in others.items()]
+    for name, numbers in named:
         flat = np.asarray(numbers, dtype=np.float64).ravel()
+        _check_bound(name, flat, plan.bound)
         vector[at : at + flat.size] = flat
         at += flat.size
-    rest = vector[1:]
-    # Also false for NaN.
-    if rest.size and not float(np.abs(rest).max()) <= plan.bound:
-        raise SecAggError(
-            f"An entry of the arrays or metrics is not a number, or beyond the agreed bound of {plan.bound:g}: "
-            "raise the bound in SecureAggregation, or find out why."
-        )
-    rest *= n
+    vector[1:] *= n
     return layout, vector
+
+
+def _check_bound(name: str, flat: NDArray[np.float64], bound: float) -> None:
+    # Also false for NaN.
+    if not float(np.abs(flat).max(initial=0)) <= bound:
+        raise SecAggError(
+            f"An entry of the {name} is not a number, or beyond the agreed bound of {bound:g}: raise the bound in "
+            "SecureAggregation, leave out what counts (num_batches_tracked), or find out why."
+        )
 
 
 def check_sum(total: NDArray[np.float64], plan: Plan, clients: int, resolution: float) -> None:

@@ -97,6 +97,20 @@ def test_replies_that_cannot_be_added_are_refused_and_which_check_failed_stays_h
     assert match in told.text
 
 
+def test_what_is_beyond_the_bound_is_named_in_the_clients_own_log(told):
+    counted = {"bn.weight": np.ones(3), "bn.num_batches_tracked": np.array(101, dtype=np.int64)}
+    for content, name in (
+        (reply(1, counted), "array bn.num_batches_tracked"),
+        (reply(1, {"a": [1.0]}, loss=1.0, each=[1.0, 1e9]), "metric each"),
+        (reply(1, {"a": [1.0]}, loss=float("nan")), "metric loss"),
+    ):
+        told.clear()
+        with pytest.raises(SecAggError) as refused, told_here_only():
+            pack(content, PLAN, "train", UNIT)
+        assert f"An entry of the {name} is not a number, or beyond" in told.text
+        assert str(refused.value) == NOT_AS_AGREED
+
+
 def test_an_evaluation_has_no_arrays():
     with pytest.raises(SecAggError, match="0 ArrayRecord"):
         pack(reply(1, {"a": [1.0]}), PLAN, "evaluate", UNIT)
