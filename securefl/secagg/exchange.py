@@ -29,6 +29,7 @@ from protocols.pairwise import (
 )
 from protocols.ring import signed
 from securefl.errors import SecureFLError
+from securefl.plain_text import sentence
 from securefl.secagg import mail
 from securefl.secagg.plan import Plan, SecAggError
 from securefl.secagg.vector import Layout, check_sum, unpack
@@ -182,8 +183,13 @@ class Exchange:
         for node, (data, described) in replies.items():
             with _leaving(node):
                 message = Masked.from_bytes(data)
-                if described != common or len(message.y) != size:
-                    raise StepError("Its reply has other arrays or metrics than those of the others.")
+                if described != common:
+                    other = layout.difference(Layout.from_bytes(described))
+                    raise StepError(
+                        f"Its reply has other arrays or metrics than those of the others: {sentence(other)}."
+                    )
+                if len(message.y) != size:
+                    raise StepError("Its masked vector has not the length that its layout says.")
                 self._server.masked(self._names[node], message)
         return layout
 
@@ -206,7 +212,7 @@ class Exchange:
                 continue
             with _leaving(node):
                 if reply.has_error():
-                    raise SecAggError(reply.error.reason or "It answered with an error.")
+                    raise SecAggError(sentence(reply.error.reason or "It answered with an error."))
                 parts = mail.expect(step, reply.content, count)
                 take(node, parts)
                 taken[node] = parts

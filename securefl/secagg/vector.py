@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from logging import getLogger
 from typing import Any
 
@@ -52,7 +53,7 @@ class MetricPlace(Record):
 
 
 class Layout(Record):
-    """Where things stand in the vector, after the weight: arrays in order, then metrics in order.
+    """Where things stand in the vector, after the weight: arrays in the reply's order, then metrics by name.
 
     Attributes:
         arrays_name, metrics_name: names of the records in the reply; the first is empty where there are no arrays.
@@ -70,6 +71,16 @@ class Layout(Record):
         sizes = [math.prod(array.shape) for array in self.arrays]
         return 1 + sum(sizes) + sum(abs(metric.length) for metric in self.metrics)
 
+    def difference(self, other: Layout) -> str:
+        """The first thing that another layout has otherwise, in words; empty if there is none."""
+        for kind in ("arrays", "metrics"):
+            mine, theirs = getattr(self, kind), getattr(other, kind)
+            for one, two in zip_longest(mine, theirs):
+                if one != two:
+                    return f"{_told(two)} in place of {_told(one)}"
+        names = (self.arrays_name, self.metrics_name), (other.arrays_name, other.metrics_name)
+        return "" if names[0] == names[1] else f"records {names[1]} in place of {names[0]}"
+
     def check(self) -> None:
         """Raise SecAggError unless the layout describes arrays of real numbers, of a sane size.
 
@@ -82,6 +93,17 @@ class Layout(Record):
             raise SecAggError("The layout of a reply makes no sense.")
         if self.size() > MAX_ENTRIES:
             raise SecAggError(f"A reply has more than {MAX_ENTRIES:,} entries.")
+
+
+def _told(place: ArrayPlace | MetricPlace | None) -> str:
+    match place:
+        case ArrayPlace():
+            return f"array {place.name!r} ({place.dtype}, {place.shape})"
+        case MetricPlace():
+            length = "a number" if place.length == -1 else f"a list of {place.length}"
+            return f"metric {place.name!r} ({length})"
+        case _:
+            return "nothing"
 
 
 def _fits(shape: list[int]) -> bool:
@@ -147,7 +169,8 @@ def pack(
         )
     arrays_name, arrays = next(iter(content.array_records.items()), ("", ArrayRecord()))
     values = {name: array.numpy() for name, array in arrays.items()}
-    others = {name: value for name, value in metrics.items() if name != plan.weight}
+    # By name: their order means nothing, and apps make it as it comes.
+    others = {name: value for name, value in sorted(metrics.items()) if name != plan.weight}
     layout = Layout(
         arrays_name=arrays_name,
         metrics_name=metrics_name,

@@ -317,6 +317,31 @@ def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
     assert set(reasons) == {NOT_AS_AGREED}
 
 
+def test_metrics_in_another_order_are_averaged_with_the_others(loop_grid, simple_app, values):
+    def change(content, node):
+        if node == 101:
+            content["metrics"] = MetricRecord(dict(reversed(content["metrics"].items())))
+
+    grid = loop_grid(simple_app(mod, change=change), 4)
+    result = run(grid, SecureAggregation(FedAvg()))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
+
+
+def test_the_log_says_what_a_client_has_otherwise(loop_grid, simple_app, caplog):
+    def change(content, node):
+        if node == 101:
+            content["arrays"] = ArrayRecord(dict(reversed(content["arrays"].items())))
+        if node == 102:
+            content["metrics"].update({"\x1b[2Jextra": 1.0})
+
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    run(loop_grid(simple_app(mod, change=change), 5), SecureAggregation(FedAvg(), threshold=3))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert "array 'double' (<f8, [5]) in place of array 'w' (<f4, [3, 4])" in caplog.text
+    assert "[2Jextra' (a number) in place of metric 'loss'" in caplog.text
+    assert "\x1b[2J" not in caplog.text
+
+
 def raises(error):
     def change(content, node):
         raise error

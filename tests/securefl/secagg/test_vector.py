@@ -111,6 +111,51 @@ def test_what_is_beyond_the_bound_is_named_in_the_clients_own_log(told):
         assert str(refused.value) == NOT_AS_AGREED
 
 
+def test_metrics_may_come_in_any_order():
+    layouts, vectors = zip(
+        *(pack(reply(2, {"a": [1.0]}, **metrics), PLAN, "train", UNIT) for metrics in
+          ({"x": 1.0, "y": [2.0, 3.0]}, {"y": [2.0, 3.0], "x": 1.0})),
+        strict=True,
+    )  # fmt: skip
+    assert layouts[0] == layouts[1]
+    assert vectors[0].tolist() == vectors[1].tolist() == [2, 2, 2, 4, 6]
+    assert unpack(layouts[0], vectors[0], "n")["metrics"] == {"n": 2.0, "x": 1.0, "y": [2.0, 3.0]}
+
+
+def layout_of(arrays, **metrics):
+    return pack(reply(2, arrays, **metrics), PLAN, "train", UNIT)[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (layout_of({"a": [1.0], "b": [1.0]}, x=1.0), ""),
+        (
+            layout_of({"b": [1.0], "a": [1.0]}, x=1.0),
+            "array 'b' (<f8, [1]) in place of array 'a' (<f8, [1])",
+        ),
+        (
+            layout_of({"a": np.ones(1, dtype="f4"), "b": [1.0]}, x=1.0),
+            "array 'a' (<f4, [1]) in place of array 'a' (<f8, [1])",
+        ),
+        (layout_of({"a": [1.0]}, x=1.0), "nothing in place of array 'b' (<f8, [1])"),
+        (
+            layout_of({"a": [1.0], "b": [1.0]}, x=[1.0]),
+            "metric 'x' (a list of 1) in place of metric 'x' (a number)",
+        ),
+        (
+            layout_of({"a": [1.0], "b": [1.0]}, x=1.0, y=1.0),
+            "metric 'y' (a number) in place of nothing",
+        ),
+    ],
+)
+def test_the_first_difference_is_named(other, said):
+    one = layout_of({"a": [1.0], "b": [1.0]}, x=1.0)
+    assert one.difference(other) == said
+    named = one.model_copy(update={"metrics_name": "m"})
+    assert one.difference(named) == "records ('arrays', 'm') in place of ('arrays', 'metrics')"
+
+
 def test_an_evaluation_has_no_arrays():
     with pytest.raises(SecAggError, match="0 ArrayRecord"):
         pack(reply(1, {"a": [1.0]}), PLAN, "evaluate", UNIT)
