@@ -1,7 +1,7 @@
 """Pairwise masks: clients add masks that cancel in the sum, over one server that need not be trusted with a vector.
 
 Adversary: a server that follows the protocol, together with fewer than t clients; with pinned signing keys
-    (``Policy.pinned``) a server that does not follow it, together with c clients where 2t > n + c.
+    (``Policy.pinned``) a server that does not follow it, together with c clients where 2t > n + c and t >= c + 2.
 Promise: of the honest clients' vectors, only the sum over those that reached the masked input (at least t, all
     clients counted) is learnt. A client that leaves at any step costs nothing but its vector, as long as t answer.
     **Without pinned keys the server is believed about the keys**: one that hands out keys of its own reads everything.

@@ -45,15 +45,21 @@ class Client:
         policy: what it insists on.
         memory: what it held after its last message.
         key: its signing key, for signed exchanges.
+        setting: a digest of what it goes by beside the terms; it takes part only with clients that have the same.
 
     Raises:
         EncodingError: keys are pinned, and its own is not the one pinned for it.
     """
 
     def __init__(
-        self, name: str, policy: Policy, memory: Memory | None = None, key: SigningKey | None = None
+        self,
+        name: str,
+        policy: Policy,
+        memory: Memory | None = None,
+        key: SigningKey | None = None,
+        setting: bytes = b"",
     ) -> None:
-        self.name, self.policy, self._key = name, policy, key
+        self.name, self.policy, self._key, self._setting = name, policy, key, setting
         self.memory = memory or Memory()
         if policy.pinned is not None and (key is None or policy.pinned.get(name) != key.public):
             raise EncodingError("This client's signing key is not the one that is pinned for it.")
@@ -64,7 +70,13 @@ class Client:
             raise StepError("This exchange is not newer than the last one: each is taken part in once.")
         self.policy.check_terms(terms)
         c, s = new_secret(), new_secret()
-        keys = Keys(terms=terms.digest(), name=self.name, c_public=public_of(c), s_public=public_of(s))
+        keys = Keys(
+            terms=terms.digest(),
+            name=self.name,
+            c_public=public_of(c),
+            s_public=public_of(s),
+            setting=self._setting,
+        )
         self.memory = Memory(step=KEYS, exchange=terms.exchange, terms=terms, c_secret=c, s_secret=s)
         return SignedKeys(keys=keys, signature=sign(keys, self._key) if terms.signed and self._key else b"")
 
@@ -79,6 +91,7 @@ class Client:
             map(public_of, (self.memory.c_secret, self.memory.s_secret))
         ):
             raise StepError("The keys that are listed for this client are not its own.")
+        self._check_setting(roster)
         b, digest, n, t = new_seed(), roster.digest(), len(roster.members), terms.threshold
         s_shares = dict(zip(roster.names(), split(self.memory.s_secret, t, n), strict=True))
         b_shares = dict(zip(roster.names(), split(b, t, n), strict=True))
@@ -105,6 +118,7 @@ class Client:
             raise StepError(
                 f"Only {len(delivery.sealed) + 1} clients have shared their keys, {terms.threshold} are needed."
             )
+        self._check_setting(roster)  # its own may be another by now
         me = roster.of(self.name)
         opened = {
             v: open_shares(self.memory.c_secret, delivery.roster, roster.of(v), me, sealed)
@@ -157,6 +171,10 @@ class Client:
         )
         self.memory = Memory(exchange=self.memory.exchange)
         return revealed
+
+    def _check_setting(self, roster: Roster) -> None:
+        if any(member.keys.setting != self._setting for member in roster.members):
+            raise StepError("Not all clients go by the same settings as this one.")
 
     def _check_survivors(self, survivors: Survivors, terms: Terms) -> None:
         self._roster(survivors.roster)

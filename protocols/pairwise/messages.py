@@ -44,13 +44,17 @@ class Terms(Record):
 
 
 class Keys(Record):
-    """A client's two public keys of one exchange: c_u^PK to seal shares, s_u^PK to agree on masks."""
+    """A client's two public keys of one exchange: c_u^PK to seal shares, s_u^PK to agree on masks.
+
+    ``setting`` is what the client goes by and the server did not give it in this exchange; all of U1 have the same.
+    """
 
     kind = "pairwise-keys"
     terms: bytes
     name: str
     c_public: bytes
     s_public: bytes
+    setting: bytes
 
 
 class SignedKeys(Record):

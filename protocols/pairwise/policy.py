@@ -24,8 +24,9 @@ class Policy:
     Attributes:
         minimum: the fewest clients, itself counted, whose sum it helps to open; at least 3, since of a sum of two
             each knows the other's part.
-        corrupted: c, how many clients may work with the server: 2t > n + c is required. An honest client gives shares
-            of b_v or of s_v^SK, a corrupted one both: (n - c) + 2c < 2t shares never make t of each.
+        corrupted: c, how many clients may work with the server. 2t > n + c is required: an honest client gives shares
+            of b_v or of s_v^SK, a corrupted one both, and (n - c) + 2c < 2t shares never make t of each. So is
+            t >= c + 2: they take their own vectors off the sum, and what is left is over two clients at least.
         pinned: Ed25519 public keys by client, itself included; None trusts the server about the keys.
     """
 
@@ -37,6 +38,11 @@ class Policy:
         if self.minimum < 3 or self.corrupted < 0:
             raise EncodingError("A sum has at least 3 summands, and no fewer than 0 clients are corrupted.")
 
+    @property
+    def least(self) -> int:
+        """The fewest clients whose sum it helps to open, the corrupted ones counted."""
+        return max(self.minimum, self.corrupted + 2)
+
     def check_terms(self, terms: Terms) -> None:
         """Raise StepError unless the terms can be kept; EncodingError for a ring that does not exist."""
         ring_dtype(terms.width)
@@ -46,9 +52,9 @@ class Policy:
                 if self.pinned is not None
                 else "The exchange is to be signed, and this client has no pinned keys: give it some."
             )
-        if terms.threshold < self.minimum:
+        if terms.threshold < self.least:
             raise StepError(
-                f"A threshold of {terms.threshold} is too low: this client asks for {self.minimum}."
+                f"A threshold of {terms.threshold} is too low: this client asks for {self.least}."
             )
 
     def check_roster(self, roster: Roster, terms: Terms) -> None:

@@ -6,7 +6,8 @@ is not believed by the clients in anything but, without pinned keys, the keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from protocols.errors import EncodingError
 from protocols.pairwise.keys import KEY_BYTES, SEALED_BYTES, check_public, mask_seed, public_of
@@ -25,6 +26,7 @@ from protocols.pairwise.messages import (
     Terms,
     TooFewError,
 )
+from protocols.pairwise.policy import Policy
 from protocols.pairwise.shamir import SECRET_BYTES, combine
 from protocols.prg import RingVector
 from protocols.ring import from_bytes
@@ -35,10 +37,12 @@ class Server:
 
     Args:
         terms: what was sent to the clients.
+        pinned: their Ed25519 public keys by name, for signed exchanges. What is not by them is refused here, with the
+            client that sent it: passed on, every other client would refuse it and leave.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+    def __init__(self, terms: Terms, pinned: Mapping[str, bytes] | None = None) -> None:
+        self.terms, self._policy = terms, Policy(pinned=pinned)
         self._keys: dict[str, SignedKeys] = {}
         self._roster: Roster | None = None
         self._parcels: dict[str, Parcels] = {}
@@ -66,13 +70,17 @@ class Server:
             raise StepError("Two of the public keys are the same.")
         for public in (keys.c_public, keys.s_public):
             check_public(public)
+        if self.terms.signed:
+            self._policy.check_pinned(keys.name, keys, message.signature)
         self._keys[keys.name] = message
         return keys.name
 
     def roster(self) -> Roster:
-        """U1, for each of U1."""
+        """U1, for each of U1: the clients with the setting that most have."""
         if self._roster is None:
-            self._enough(self._keys, "gave their keys")
+            common = Counter(m.keys.setting for m in self._keys.values()).most_common(1)
+            self._keys = {n: m for n, m in self._keys.items() if m.keys.setting == common[0][0]}
+            self._enough(self._keys, "gave their keys and go by the same settings")
             members = [self._keys[name] for name in sorted(self._keys)]
             self._roster = Roster(terms=self.terms.digest(), members=members)
         return self._roster
@@ -116,8 +124,9 @@ class Server:
         return self._survivors
 
     def agreed(self, name: str, message: Agreement) -> None:
-        """A client's signature over U3; other clients verify it."""
+        """A client's signature over U3; other clients verify it too."""
         self._check(name, message.roster, self.survivors().names, self._signatures, closed=False)
+        self._policy.check_pinned(name, self.survivors(), message.signature)
         self._signatures[name] = message.signature
 
     def agreements(self) -> Agreements:

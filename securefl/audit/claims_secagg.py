@@ -31,7 +31,7 @@ SECAGG = (
         ),
         limits="The sum itself tells something, and two sums over different clients differ by what one of "
         "them sent: fix the cohort. A server that does not follow the protocol is withstood with "
-        "pinned keys only. A client may send any values within the bound.",
+        "pinned keys only. A client may send any values that keep the sum within the bounds.",
         mutants=("pairwise-scalar-mask", "pairwise-no-own-mask"),
     ),
     Claim(
@@ -90,7 +90,7 @@ SECAGG = (
     Claim(
         id="pairwise-pinned",
         statement="With pinned keys a client takes part only with clients whose keys are signed by the pinned "
-        "ones, and opens only the sum that t clients agreed on.",
+        "ones, and opens only the sum that t clients agreed on, over c + 2 clients at least.",
         adversary="a server that does as it likes, with c clients where 2t > n + c",
         colluding=("coordinator", "network", "hospital"),
         behaviour="malicious",
@@ -105,6 +105,9 @@ SECAGG = (
             "tests/protocols/test_pairwise_protocol.py"
             "::test_a_server_with_keys_of_its_own_is_refused_under_pinned_keys_and_reads_all_without",
             "tests/protocols/test_pairwise_protocol.py::test_with_pinned_keys_an_unsigned_exchange_is_refused",
+            "tests/protocols/test_pairwise_protocol.py::test_no_sum_is_over_fewer_than_two_honest_clients",
+            "tests/protocols/test_pairwise_protocol.py"
+            "::test_two_who_work_with_the_server_do_not_get_a_sum_of_one_more",
             "tests/protocols/test_pairwise_protocol.py::test_two_lists_cannot_both_be_agreed_on",
             "tests/protocols/test_pairwise_protocol.py::test_control_without_the_check_two_lists_are_both_opened",
             "tests/securefl/secagg/test_strategy.py::test_with_pinned_keys_an_unsigned_server_gets_nothing",
@@ -142,5 +145,52 @@ SECAGG = (
         tested={
             "securefl.secagg.strategy.SecureAggregation.__init__": "test_nobodys_values_pass_in_the_open",
         },
+    ),
+    Claim(
+        id="secagg-own-bounds",
+        statement="A client with pinned keys takes the weight, bounds and width that were set on it, and counts no "
+        "more clients than have pinned keys: a server learns nothing of single numbers by choosing them.",
+        adversary="a server that names other bounds in each exchange",
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
+        where=("securefl.secagg.client_mod.SecureMod._checked",),
+        how=("construction", "attack"),
+        shown=(
+            "tests/securefl/secagg/test_strategy.py"
+            "::test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own",
+            "tests/securefl/secagg/test_strategy.py::test_the_server_cannot_make_the_ring_coarse",
+            "tests/securefl/secagg/test_strategy.py"
+            "::test_control_in_a_coarse_ring_rounding_tells_of_single_weights",
+        ),
+        limits="Without pinned keys the server sets the bounds. In either case a refusal tells that something of a "
+        "client's is beyond them.",
+        mutants=("secagg-bounds-of-the-server",),
+    ),
+    Claim(
+        id="secagg-same-work",
+        statement="In one sum are only clients that were given the same model and the same configuration of message "
+        "and run: a client that got others than all agreed on does not train.",
+        adversary="a server that gives clients different work, to read one's update from the sum",
+        colluding=("coordinator", "network"),
+        behaviour="malicious",
+        where=(
+            "securefl.secagg.client_mod.SecureMod._check_work",
+            "securefl.secagg.work.work_of",
+            "securefl.secagg.work.setting_of",
+            "protocols.pairwise.client.Client._check_setting",
+        ),
+        how=("construction", "property test", "attack"),
+        shown=(
+            "tests/securefl/secagg/test_work.py::test_a_server_that_gives_all_but_one_nothing_to_learn_gets_no_sum",
+            "tests/securefl/secagg/test_work.py::test_control_without_the_check_it_reads_that_ones_update",
+            "tests/securefl/secagg/test_work.py::test_whatever_is_changed_of_the_work_changes_its_digest",
+            "tests/securefl/secagg/test_work.py::test_a_client_that_got_other_work_does_not_train",
+            "tests/securefl/secagg/test_work.py::test_a_server_that_gives_all_but_one_no_epoch_gets_no_sum",
+            "tests/securefl/secagg/test_work.py::test_control_without_settings_it_reads_that_ones_update",
+        ),
+        limits="What all get, the server chooses: a model or settings that make the sum tell more of the records than "
+        "a step of training needs to are not noticed; nor is another app, which also comes from the SuperLink. "
+        "Without pinned keys the server is believed about the keys, and needs no such trick.",
+        mutants=("secagg-other-work", "secagg-other-setting"),
     ),
 )

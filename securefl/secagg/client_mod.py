@@ -37,7 +37,8 @@ from securefl.errors import SecureFLError
 from securefl.secagg import mail
 from securefl.secagg.claims import claim
 from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
-from securefl.secagg.vector import pack
+from securefl.secagg.vector import pack, told_here_only
+from securefl.secagg.work import setting_of, work_of
 
 STATE = "securefl.secagg"
 PASSED = ("query", "system")
@@ -51,17 +52,20 @@ class SecureMod:
 
     Args:
         minimum: the fewest clients whose sum this client helps to open, at least 3.
-        corrupted: how many clients may work with the server; see ``protocols.pairwise.Policy``.
-        pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed in
-            nothing, and the node's configuration names this client (``secagg-name``) and the file of its private key
-            (``secagg-key``: 32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the
-            server is believed about the keys.
-        weight, bound, max_weight: as in the server's ``SecureAggregation`` (the first is its strategy's
+        corrupted: how many clients may work with the server; a sum is over two more at least. See
+            ``protocols.pairwise.Policy``.
+        pinned: Ed25519 public keys (32 bytes) by client's name, this one's included. Then the server is believed
+            about neither keys, sums, weights nor bounds; it still says who takes part, and what all train on. The
+            node's configuration names this client (``secagg-name``) and the file of its private key (``secagg-key``:
+            32 bytes, mode 0600), beside which it notes what it has answered. Without pinned keys the server is
+            believed about the keys.
+        weight, bound, max_weight, width: as in the server's ``SecureAggregation`` (the first is its strategy's
             ``weighted_by_key``); what is given here is the only value that this client accepts. With pinned keys all
-            three must be: a server that chose them could learn a client's own numbers from what it refuses.
+            four must be: a server that chose them could learn a client's own numbers from what it refuses, or from
+            how its numbers are rounded.
 
     Raises:
-        SecAggError: keys are pinned, and one of the three is missing.
+        SecAggError: keys are pinned, and one of the four is missing.
     """
 
     def __init__(
@@ -73,11 +77,12 @@ class SecureMod:
         weight: str | None = None,
         bound: float | None = None,
         max_weight: float | None = None,
+        width: int | None = None,
     ) -> None:
         self._policy = Policy(
             minimum=minimum, corrupted=corrupted, pinned=dict(pinned) if pinned is not None else None
         )
-        self._own = {"weight": weight, "bound": bound, "max_weight": max_weight}
+        self._own = {"weight": weight, "bound": bound, "max_weight": max_weight, "width": width}
         missing = [name for name, value in self._own.items() if value is None]
         if pinned is not None and missing:
             raise SecAggError(
@@ -135,11 +140,22 @@ class SecureMod:
     def _checked(self, terms: Terms, context: Context, purpose: str) -> Terms:
         if terms.run != str(context.run_id) or terms.purpose != purpose:
             raise StepError("The terms belong to another run, or to another kind of message.")
-        plan = Plan.from_bytes(terms.details)
-        if any(own not in (None, getattr(plan, name)) for name, own in self._own.items()):
-            raise StepError("The terms have another weight or another bound than this client's.")
+        plan, pinned = Plan.from_bytes(terms.details), self._policy.pinned
+        asked = {**plan.body(), "width": terms.width}
+        if any(own not in (None, asked[name]) for name, own in self._own.items()):
+            raise StepError("The terms have another weight, bound or width than this client's.")
+        if pinned is not None and plan.cohort > len(pinned):
+            # The more summands the ring must hold, the coarser it is: what is rounded off tells of single numbers.
+            raise StepError(
+                f"The terms count {plan.cohort} clients, and only {len(pinned)} have a key that is pinned."
+            )
         plan.encoding(terms.width)
         return terms
+
+    def _check_work(self, message: Message, plan: Plan) -> None:
+        """Of one sum all clients have worked on the same: else the sum may be of one client's update alone."""
+        if work_of(message) != plan.work:
+            raise StepError("The server sent other data to train on than was agreed on.")
 
     def _masked(
         self, client: Client, message: Message, context: Context, call_next: ClientAppCallable
@@ -152,12 +168,16 @@ class SecureMod:
             raise StepError(
                 f"There are {len(roster.members)} clients, more than the {plan.cohort} agreed on."
             )
+        self._check_work(message, plan)
         del message.content[mail.RECORD]
-        reply = call_next(message, context)
-        if reply.has_error():
-            raise SecAggError("The ClientApp answered with an error.")
-        layout, vector = pack(reply.content, plan, purpose_of(terms.purpose))
-        masked = client.mask(plan.encoding(terms.width).encode(vector))
+        with told_here_only():
+            reply = call_next(message, context)
+            if reply.has_error():
+                raise SecAggError(f"The ClientApp answered with an error: {reply.error.reason}")
+            encoding = plan.encoding(terms.width)
+            layout, vector = pack(reply.content, plan, purpose_of(terms.purpose), encoding.resolution)
+            x = encoding.encode(vector)
+        masked = client.mask(x)
         return [masked.to_bytes(), layout.to_bytes()]
 
     def _client(self, context: Context, purpose: str) -> Client:
@@ -165,11 +185,11 @@ class SecureMod:
         data = record.get("memory")
         memory = Memory.from_bytes(data) if isinstance(data, bytes) else Memory()
         if self._policy.pinned is None:
-            return Client(str(context.node_id), self._policy, memory)
+            return Client(str(context.node_id), self._policy, memory, setting=setting_of(context))
         name = context.node_config.get(NAME)
         if not isinstance(name, str):
             raise SecAggError(f"With pinned keys the node's configuration must give {NAME}.")
-        return Client(name, self._policy, memory, _read_key(_key_file(context)))
+        return Client(name, self._policy, memory, _read_key(_key_file(context)), setting_of(context))
 
 
 def purpose_of(message_type: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
@@ -24,13 +24,16 @@ from protocols.pairwise import (
     SignedKeys,
     StepError,
     Terms,
+    TooFewError,
     default_threshold,
 )
 from protocols.ring import signed
 from securefl.errors import SecureFLError
+from securefl.plain_text import sentence
 from securefl.secagg import mail
 from securefl.secagg.plan import Plan, SecAggError
-from securefl.secagg.vector import Layout, unpack
+from securefl.secagg.vector import Layout, check_sum, unpack
+from securefl.secagg.work import work_of
 
 _log = getLogger("flwr")
 T = TypeVar("T")
@@ -45,7 +48,7 @@ class Settings:
     width: int
     bound: float
     max_weight: float
-    signed: bool
+    pinned: Mapping[str, bytes] | None
     step_timeout: float | None
 
 
@@ -60,7 +63,7 @@ class Exchange:
         timeout: seconds for the step in which the ClientApp works.
 
     Raises:
-        SecAggError: the messages are not one a node, or too few for secure aggregation.
+        SecAggError: the messages are not one a node, not alike, or too few for secure aggregation.
         EncodingError: the bounds do not fit into the ring.
     """
 
@@ -70,20 +73,23 @@ class Exchange:
         self._grid, self._settings, self._timeout = grid, settings, timeout
         self._messages = {message.metadata.dst_node_id: message for message in messages}
         types = {message.metadata.message_type for message in messages}
-        n = len(messages)
+        n, pinned = len(messages), settings.pinned
         if len(self._messages) != n or len(types) != 1:
             raise SecAggError("A strategy sends each node one message, and all of one type.")
+        if pinned is not None:
+            n = min(n, len(pinned))  # more cannot take part, and clients refuse terms that count more
         threshold = default_threshold(n) if settings.threshold is None else settings.threshold
         if not (n >= 3 and threshold <= n < 2 * threshold):
             raise SecAggError(
                 f"Secure aggregation needs at least 3 clients and a threshold above half of them and at most all; "
                 f"there are {n}, and the threshold is {threshold}: see min_train_nodes, min_evaluate_nodes, threshold."
             )
-        plan = Plan(
+        self._plan = plan = Plan(
             weight=settings.weight,
             bound=float(settings.bound),
             max_weight=float(settings.max_weight),
             cohort=n,
+            work=_work(messages),
         )
         self._encoding = plan.encoding(settings.width)
         self._server = Server(
@@ -93,9 +99,10 @@ class Exchange:
                 purpose=types.pop(),
                 threshold=threshold,
                 width=settings.width,
-                signed=settings.signed,
+                signed=pinned is not None,
                 details=plan.to_bytes(),
-            )
+            ),
+            pinned,
         )
         self._names: dict[int, str] = {}
 
@@ -118,8 +125,11 @@ class Exchange:
             self._names[node] = server.advertised(message)
 
         self._step(mail.ADVERTISE, _to_all(self._messages, terms.to_bytes()), keys)
-        roster = server.roster().to_bytes()
-        self._step(mail.SHARE, _to_all(self._names, roster), self._take(server.shared, Parcels.from_bytes))
+        roster = server.roster()
+        self._leave_out(set(roster.names()))
+        self._step(
+            mail.SHARE, _to_all(self._names, roster.to_bytes()), self._take(server.shared, Parcels.from_bytes)
+        )
         deliveries = server.deliveries()
         asked = {
             node: [deliveries[name].to_bytes()] for node, name in self._names.items() if name in deliveries
@@ -139,10 +149,18 @@ class Exchange:
         last = [survivors.to_bytes(), server.agreements().to_bytes()]
         self._step(mail.UNMASK, _to_all(left, *last), self._take(server.revealed, Revealed.from_bytes))
         total = self._encoding.decode_sum(signed(server.total()))
+        check_sum(total, self._plan, len(survivors.names), self._encoding.resolution)
         _log.info(
             "Secure aggregation: a sum over %d of %d clients", len(survivors.names), len(self._messages)
         )
         return unpack(layout, total, self._settings.weight)
+
+    def _leave_out(self, listed: Set[str]) -> None:
+        """Forget the nodes whose keys are not in the list."""
+        for node in [node for node, name in self._names.items() if name not in listed]:
+            with _leaving(node):
+                raise StepError("Its run has another configuration than that of the others.")
+            del self._names[node]
 
     def _take(
         self, into: Callable[[str, T], None], read: Callable[[bytes], T]
@@ -151,18 +169,27 @@ class Exchange:
 
     def _add(self, replies: Mapping[int, list[bytes]]) -> Layout:
         """Add the masked vectors of the layout that most clients have; the others leave."""
-        layouts = {node: parts[1] for node, parts in replies.items()}
-        if not layouts:
-            self._server.survivors()  # too few: this raises
-        common = Counter(layouts.values()).most_common(1)[0][0]
+        layouts = Counter(parts[1] for parts in replies.values())
+        common, count = layouts.most_common(1)[0] if layouts else (b"", 0)
+        needed = self._server.terms.threshold
+        if count < needed:
+            # What fewer say may be what somebody made up.
+            raise TooFewError(
+                f"Only {count} clients sent a masked vector of one layout, {needed} are needed."
+            )
         layout = Layout.from_bytes(common)
         layout.check()
         size = layout.size() * np.dtype(f"u{self._settings.width // 8}").itemsize
         for node, (data, described) in replies.items():
             with _leaving(node):
                 message = Masked.from_bytes(data)
-                if described != common or len(message.y) != size:
-                    raise StepError("Its reply has other arrays or metrics than those of the others.")
+                if described != common:
+                    other = layout.difference(Layout.from_bytes(described))
+                    raise StepError(
+                        f"Its reply has other arrays or metrics than those of the others: {sentence(other)}."
+                    )
+                if len(message.y) != size:
+                    raise StepError("Its masked vector has not the length that its layout says.")
                 self._server.masked(self._names[node], message)
         return layout
 
@@ -185,7 +212,7 @@ class Exchange:
                 continue
             with _leaving(node):
                 if reply.has_error():
-                    raise SecAggError(reply.error.reason or "It answered with an error.")
+                    raise SecAggError(sentence(reply.error.reason or "It answered with an error."))
                 parts = mail.expect(step, reply.content, count)
                 take(node, parts)
                 taken[node] = parts
@@ -197,6 +224,18 @@ class Exchange:
         content[mail.RECORD] = mail.packed(step, *parts)
         meta = original.metadata
         return Message(content, node, meta.message_type, ttl=meta.ttl or None, group_id=meta.group_id or None)
+
+
+def _work(messages: Sequence[Message]) -> bytes:
+    """The digest of what all messages give to work on. Those that share their content are hashed once."""
+    groups = {(id(m.content), m.metadata.group_id): m for m in messages}
+    [work, *others] = {work_of(message) for message in groups.values()}
+    if others:
+        raise SecAggError(
+            "Under secure aggregation all clients get the same model and configuration, and this strategy's messages "
+            "differ: send everybody the same, and set what is a client's own on its node."
+        )
+    return work
 
 
 def _to_all(nodes: Iterable[int], *messages: bytes) -> dict[int, list[bytes]]:

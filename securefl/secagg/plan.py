@@ -27,6 +27,7 @@ class Plan(Record):
         bound: largest absolute value of an entry of an array or a metric, at least 1.
         max_weight: largest weight.
         cohort: clients that were asked.
+        work: digest of what all of them are to work on; see ``securefl.secagg.work``.
     """
 
     kind = "secagg-plan"
@@ -34,6 +35,7 @@ class Plan(Record):
     bound: float
     max_weight: float
     cohort: int
+    work: bytes
 
     def encoding(self, width: int) -> Encoding:
         """The finest encoding without overflow.

@@ -6,7 +6,7 @@ It runs unchanged, over a Grid whose ``send_and_receive`` makes an exchange of e
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -29,11 +29,13 @@ class SecureAggregation(Strategy):
 
     Args:
         strategy: what is wrapped.
-        threshold: t, the fewest clients that must answer to the end; default ⌊2K/3⌋ + 1 of K asked. More than K / 2.
+        threshold: t, the fewest clients that must answer to the end; default ⌊2K/3⌋ + 1. More than K / 2; K are
+            asked, or have pinned keys if these are fewer.
         width: bits of an entry on the wire, 64 or 32 (for small bounds).
         bound: largest absolute value of an entry of arrays and metrics; what is larger is refused, not clipped.
         max_weight: largest weight (number of examples) of a client.
-        signed: whether clients have pinned keys (``SecureMod(pinned=...)``); one more step in each exchange.
+        pinned: the clients' Ed25519 public keys by name, as in ``SecureMod(pinned=...)``, if they have any; one more
+            step in each exchange. A client whose signature is not by its key leaves, and the others go on.
         step_timeout: seconds for each step in which the ClientApp does not work; default: the timeout of ``start``.
 
     Raises:
@@ -49,7 +51,7 @@ class SecureAggregation(Strategy):
         width: int = 64,
         bound: float = 2.0**16,
         max_weight: float = 2.0**20,
-        signed: bool = False,
+        pinned: Mapping[str, bytes] | None = None,
         step_timeout: float | None = None,
     ) -> None:
         needs_each = tuple(getattr(strategies, name) for name in _NEED_EACH if hasattr(strategies, name))
@@ -65,10 +67,10 @@ class SecureAggregation(Strategy):
             width=width,
             bound=bound,
             max_weight=max_weight,
-            signed=signed,
+            pinned=dict(pinned) if pinned is not None else None,
             step_timeout=step_timeout,
         )
-        Plan(weight="", bound=float(bound), max_weight=float(max_weight), cohort=3).encoding(width)
+        Plan(weight="", bound=float(bound), max_weight=float(max_weight), cohort=3, work=b"").encoding(width)
 
     def start(self, grid: Grid, *args: Any, **options: Any) -> Result:
         """As the wrapped strategy's ``start``, with the same arguments."""

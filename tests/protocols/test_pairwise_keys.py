@@ -17,7 +17,7 @@ ROSTER = bytes(32)
 
 
 def keys(name, c, s):
-    return Keys(terms=bytes(32), name=name, c_public=public_of(c), s_public=public_of(s))
+    return Keys(terms=bytes(32), name=name, c_public=public_of(c), s_public=public_of(s), setting=b"")
 
 
 @pytest.fixture

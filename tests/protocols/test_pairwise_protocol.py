@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.contribution import sign
 from protocols.errors import EncodingError, ProtocolError, SealError
 from protocols.pairwise import (
     Agreement,
@@ -74,7 +75,7 @@ class Exchange:
         self.parties = parties or {
             name: Party(name, policy, SIGNING[name] if signed else None) for name in self.names
         }
-        self.server = Server(self.terms)
+        self.server = Server(self.terms, PINNED if signed else None)
         rng = np.random.default_rng(n)
         self.x = {
             name: rng.integers(0, 2**width, size, dtype=np.uint64).astype(ring_dtype(width))
@@ -267,6 +268,40 @@ def test_a_client_may_ask_for_more_than_the_least():
         Policy(minimum=2)
     with pytest.raises(EncodingError):
         Policy(corrupted=-1)
+
+
+@pytest.mark.parametrize("n", range(3, 8))
+@pytest.mark.parametrize("corrupted", range(6))
+def test_no_sum_is_over_fewer_than_two_honest_clients(n, corrupted):
+    """The server and c clients choose the smallest cohort and threshold; c + 2 clients are the fewest that answer."""
+    policy = Policy(corrupted=corrupted)
+    parties = {f"client-{k}": Party(f"client-{k}", policy) for k in range(n)}
+    for t in range(1, n + 1):
+        terms = Exchange(n=n, t=t).terms
+        if t >= max(3, corrupted + 2):
+            assert Client("client-0", policy).advertise(terms)
+        else:
+            refused(parties["client-0"], "advertise", terms, match=f"asks for {max(3, corrupted + 2)}")
+
+
+def sum_with_colluders(corrupted, admitted):
+    """Client-0 alone with two who work with the server; what is left of the sum without their vectors."""
+    policy, colluding = Policy(corrupted=corrupted), Policy()
+    parties = {name: Party(name, colluding) for name in ("client-1", "client-2")}
+    exchange = Exchange(n=3, t=3, parties={"client-0": Party("client-0", policy), **parties})
+    if not admitted:
+        refused(exchange.parties["client-0"], "advertise", exchange.terms, match="asks for 4")
+        return None
+    return exchange.to_total() - exchange.x["client-1"] - exchange.x["client-2"], exchange.x["client-0"]
+
+
+def test_two_who_work_with_the_server_do_not_get_a_sum_of_one_more():
+    assert sum_with_colluders(2, admitted=False) is None
+
+
+def test_control_where_nobody_is_thought_to_they_read_that_one():
+    left, vector = sum_with_colluders(0, admitted=True)
+    assert left.tolist() == vector.tolist()
 
 
 def roster_with(exchange, change):
@@ -464,6 +499,8 @@ def test_under_pinned_keys_a_sum_opens_only_as_agreed():
         Agreements(roster=agreements.roster, signatures=stranger),
         match="who is not in the sum",
     )
+    elsewhere = agreements.model_copy(update={"roster": bytes(32)})
+    refused(one, "unmask", exchange.survivors, elsewhere, match="another exchange")
     one.unmask(exchange.survivors, agreements)
 
 
@@ -514,6 +551,28 @@ def test_the_server_refuses_keys_that_come_twice_late_or_from_elsewhere():
     exchange = Exchange().to_keys()
     with pytest.raises(StepError, match="too late"):
         exchange.server.advertised(with_key(keys, name="late"))
+
+
+def test_the_server_refuses_what_is_not_signed_by_the_pinned_key():
+    exchange = Exchange(signed=True)
+    keys = {name: party.advertise(exchange.terms) for name, party in exchange.parties.items()}
+    stranger = SigningKey.generate()
+    for wrong in (
+        keys["client-0"].model_copy(update={"signature": keys["client-1"].signature}),
+        keys["client-0"].model_copy(update={"signature": b""}),
+        with_key(keys["client-0"], name="client-1"),
+        with_key(keys["client-0"], name="mallory"),
+    ):
+        with pytest.raises(StepError, match=r"not by the key|not pinned"):
+            exchange.server.advertised(wrong)
+    with pytest.raises(StepError, match="not pinned"):
+        Server(exchange.terms).advertised(keys["client-0"])
+    exchange = Exchange(signed=True).to_masked()
+    agreed = {name: exchange.parties[name].agree(exchange.survivors) for name in exchange.U3}
+    for signature in (agreed["client-1"].signature, sign(exchange.survivors, stranger)):
+        with pytest.raises(StepError, match="not by the key"):
+            exchange.server.agreed("client-0", agreed["client-0"].model_copy(update={"signature": signature}))
+    exchange.server.agreed("client-0", agreed["client-0"])
 
 
 ORDER_EIGHT = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")

@@ -28,6 +28,8 @@ from securefl.audit.mutants import (
     receipts,
     reuse,
     secagg,
+    secagg_bounds,
+    secagg_server,
     seizure,
     sums,
     superlinks,
@@ -43,7 +45,7 @@ MUTANTS: dict[str, Mutant] = {
     for module in (
         masks, reuse, views, zero_shares, bindings, trust, seizure, openings, ledgers, dealing, norms, sums, answers,
         receipts, unsigned, arithmetic, channels, superlinks, messages, crashes, leaks, privacy, patients, approvals,
-        consents, letters, people, operators, logs, nodes, pairwise, secagg,
+        consents, letters, people, operators, logs, nodes, pairwise, secagg, secagg_server, secagg_bounds,
     )
     for mutant in module.MUTANTS
 }  # fmt: skip

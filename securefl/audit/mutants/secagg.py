@@ -112,7 +112,7 @@ def only_if_asked(message: Any, context: Any, call_next: Callable[..., Any]) -> 
 
 
 @contextmanager
-def _a_place_in_flower() -> Iterator[None]:
+def a_place_in_flower() -> Iterator[None]:
     """Flower's messages ask the process for its place in a run."""
     from flwr.supercore.task_identity import TaskIdentity
 
@@ -154,11 +154,11 @@ def _asked(mod: Any) -> tuple[int, int, bool]:
         ("train", {"config": ConfigRecord({"server-round": 1})}),
     ]
     opened = 0
-    with _a_place_in_flower():
+    with a_place_in_flower():
         for kind, records in asked:
             reply = app(Message(RecordDict(dict(records)), 100, kind), Context(1, 100, {}, RecordDict(), {}))
             opened += not reply.has_error() and _holds_update(reply.content)
-        plan = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4)
+        plan = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4, work=bytes(32))
         terms = _exchange(False).model_copy(
             update={"run": "1", "threshold": 3, "width": 64, "details": plan.to_bytes()}
         )

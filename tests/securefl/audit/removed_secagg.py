@@ -7,6 +7,8 @@ import numpy as np
 import protocols.pairwise.client
 import protocols.pairwise.keys
 import protocols.pairwise.masking
+import securefl.secagg.client_mod
+import securefl.secagg.exchange
 from protocols.pairwise import Client, Policy
 from securefl.audit.mutants import pairwise
 from securefl.secagg import SecureMod
@@ -71,6 +73,27 @@ def the_mod_lets_through(patch):
     patch(SecureMod, "__call__", lambda _mod, message, context, call_next: call_next(message, context))
 
 
+def work_unchecked(patch):
+    patch(SecureMod, "_check_work", lambda *_: None)
+
+
+def work_without_records(patch):
+    patch(securefl.secagg.client_mod, "work_of", lambda _message: bytes(32))
+    patch(securefl.secagg.exchange, "work_of", lambda _message: bytes(32))
+
+
+def settings_unchecked(patch):
+    patch(Client, "_check_setting", lambda *_: None)
+
+
+def settings_of_nothing(patch):
+    patch(securefl.secagg.client_mod, "setting_of", lambda _context: b"")
+
+
+def bounds_unchecked(patch):
+    patch(SecureMod, "_checked", lambda _mod, terms, _context, _purpose: terms)
+
+
 REMOVED = {
     "pairwise-scalar-mask": [scalar_pairs],
     "pairwise-no-own-mask": [no_own_masks],
@@ -79,4 +102,7 @@ REMOVED = {
     "pairwise-both-shares": [both_secrets],
     "pairwise-keys-from-the-server": [pins_unchecked],
     "secagg-without-mod": [the_mod_lets_through],
+    "secagg-bounds-of-the-server": [bounds_unchecked],
+    "secagg-other-work": [work_unchecked, work_without_records],
+    "secagg-other-setting": [settings_unchecked, settings_of_nothing],
 }

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -5,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from protocols.pairwise import StepError
-from securefl.secagg import SecAggError
+from securefl.secagg import SecAggError, claims
 from securefl.secagg.claims import claim
 
 
@@ -28,6 +29,27 @@ def test_of_many_at_once_one_gets_it(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(attempt, range(40))) == 1
+
+
+def test_the_note_is_read_and_written_under_a_lock(tmp_path, monkeypatch):
+    """Another process that asks for the lock in between does not get it: two would read the same note."""
+    path, asked = tmp_path / "note", []
+
+    def locked(name, real):
+        def call(*arguments):
+            asked.append(name)
+            with open(path) as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(claims, "_read", locked("read", claims._read))
+    monkeypatch.setattr(claims.os, "fsync", locked("written", os.fsync))
+    claim(path, 1, 0)
+    assert asked == ["read", "written"]
+    with open(path) as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_the_note_is_the_owners(tmp_path):

@@ -6,10 +6,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.pairwise import Delivery, Memory, Roster, SignedKeys, Terms
+from protocols.canonical import digest
+from protocols.pairwise import Delivery, Memory, Roster, SignedKeys, StepError, Terms
 from securefl.secagg import Plan, SecureMod, mail, mod
+from securefl.secagg.work import KIND, work_of
 
-PLAN = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4)
+WORK = digest(KIND, ["", []])  # of a message without records
+PLAN = Plan(weight="num-examples", bound=65536.0, max_weight=2.0**20, cohort=4, work=WORK)
 
 
 def terms(**changes):
@@ -79,6 +82,13 @@ def test_only_queries_pass_by(simple_app, kind):
     assert not called
 
 
+@pytest.mark.parametrize("kind", ["trains", "train.a/b", "train.../../a", "train.a b", "train.\0"])
+def test_a_type_that_cannot_be_part_of_a_files_name_is_refused(kind):
+    """Flower writes no reply to such a message, not even an error; here it is refused before anything is done."""
+    with pytest.raises(StepError, match="train, evaluate and query messages only"):
+        mod._answer(plain(kind), context(), lambda sent, place: pytest.fail("The app is asked."))
+
+
 @pytest.mark.parametrize("kind", ["query", "query.mine", "system"])
 def test_control_queries_pass_by(kind):
     assert mod(plain(kind), context(), lambda sent, place: sent) is not None
@@ -86,7 +96,7 @@ def test_control_queries_pass_by(kind):
 
 def plain(kind):
     sent = Message(RecordDict(), 100, "query")
-    sent.metadata.message_type = kind
+    sent.metadata.__dict__["_message_type"] = kind
     return sent
 
 
@@ -143,9 +153,10 @@ def test_the_app_sees_the_message_without_the_protocol(simple_app):
         seen.append(set(sent.content))
         return call_next(sent, place)
 
-    app = simple_app(mod, spy)
-    places, _, delivery = to_shares(app)
-    ask(app, places["100"], message(mail.MASK, delivery.to_bytes(), config=ConfigRecord({"lr": 0.1})))
+    app, records = simple_app(mod, spy), {"config": ConfigRecord({"lr": 0.1})}
+    plan = PLAN.model_copy(update={"work": work_of(Message(RecordDict(records), 100, "train"))})
+    places, _, delivery = to_shares(app, details=plan.to_bytes())
+    ask(app, places["100"], message(mail.MASK, delivery.to_bytes(), **records))
     assert seen == [{"config"}]
 
 

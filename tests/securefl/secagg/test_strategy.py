@@ -1,18 +1,23 @@
 """The wrapper and the mod together, over Flower's wire format and without processes."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx
 
 from protocols.errors import EncodingError
+from protocols.pairwise import Agreement, SignedKeys
 from protocols.signing import SigningKey
-from securefl.secagg import SecAggError, SecureAggregation, SecureMod, mod
+from securefl.secagg import Plan, SecAggError, SecureAggregation, SecureMod, client_mod, mail, mod
+from securefl.secagg import exchange as exchange_module
 from securefl.secagg.strategy import SecureGrid
-from securefl.secagg.vector import NOT_AS_AGREED
+from securefl.secagg.vector import NOT_AS_AGREED, ArrayPlace, Layout
+from tests.securefl.secagg.steps import at_step, written_by
 
 
 def initial():
@@ -124,15 +129,6 @@ def average_of(values, nodes):
 STEPS = ("advertise", "share", "mask", "unmask")
 
 
-def at_step(message, step):
-    record = message.content.array_records.get("securefl.secagg")
-    return (
-        record is not None
-        and next(iter(record)).startswith(step)
-        and message.metadata.message_type == "train"
-    )
-
-
 @pytest.mark.parametrize("how", ["crash", "silence"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_client_that_fails_at_a_step_leaves_the_right_average(loop_grid, simple_app, values, step, how):
@@ -216,6 +212,100 @@ def test_a_client_whose_reply_cannot_be_added_leaves_and_the_others_average(
     )
 
 
+@pytest.mark.parametrize("layout", ["f4,(", "nonsense", None])
+def test_what_one_client_writes_into_its_layout_costs_it_its_turn(loop_grid, simple_app, values, layout):
+    place = ArrayPlace(name="w", dtype=layout or "", shape=[1])
+    written = Layout(arrays_name="arrays", metrics_name="metrics", arrays=[place], metrics=[]).to_bytes()
+    grid = loop_grid(simple_app(mod), 4)
+    evil = written_by(102, "mask", lambda masked, _: [masked, b"\xff" if layout is None else written])
+    grid.app = evil(grid.app)
+    result = run(grid, SecureAggregation(FedAvg()))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 101, 103]), atol=1e-7
+    )
+
+
+def test_the_layout_of_fewer_than_the_threshold_is_not_read(loop_grid, simple_app, monkeypatch, caplog):
+    """One client alone is left to say what the layout is, since the others could not open its shares."""
+    grid = loop_grid(simple_app(mod), 4)
+    grid.hook = lambda message, node: None if node != 102 and at_step(message, "mask") else message
+    monkeypatch.setattr(Layout, "from_bytes", lambda _data: pytest.fail("It is read."))
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "Only 1 clients sent a masked vector of one layout, 3 are needed" in caplog.text
+
+
+SMALL = {"width": 32, "bound": 8, "max_weight": 1000}
+
+
+@pytest.mark.parametrize(
+    ("weights", "entries", "options"),
+    [
+        ([0.3] * 4, [60000.0] * 4, {}),
+        ([0.01] * 4, [1.0] * 4, SMALL),
+        ([0.2, 0.25, 0.3, 0.25], [1.0, 2.0, 3.0, 4.0], SMALL),
+        ([12, 7, 30, 999], [1.0, -2.0, 8.0, -8.0], SMALL),
+    ],
+)
+def test_weights_that_are_no_integers_give_the_average_too(loop_grid, simple_app, weights, entries, options):
+    """Within half a unit of the ring for each client, divided by the mean weight, and the weights' own rounding."""
+
+    def change(content, node):
+        content["metrics"].update({"num-examples": weights[node - 100]})
+        content["arrays"].update({"double": Array(np.full(5, entries[node - 100]))})
+        del content["arrays"]["count"]  # the number of the node is beyond the small bound
+
+    result = run(
+        loop_grid(simple_app(mod, change=change), 4),
+        SecureAggregation(FedAvg(fraction_evaluate=0.0), **options),
+    )
+    unit = Plan(
+        weight="",
+        bound=float(options.get("bound", 2**16)),
+        max_weight=float(options.get("max_weight", 2**20)),
+        cohort=4,
+        work=b"",
+    )
+    unit = unit.encoding(options.get("width", 64)).resolution
+    mean = sum(weights) / 4
+    exact = sum(n * u for n, u in zip(weights, entries, strict=True)) / sum(weights)
+    spread = max(abs(u - exact) for u in entries)
+    # A weight that is off by half a unit moves the average towards its own entry, by no more than the spread.
+    tolerance = 1.01 * unit * (1 + spread) / mean
+    np.testing.assert_allclose(result.arrays["double"].numpy(), exact, atol=tolerance, rtol=0)
+
+
+def test_weights_that_are_rounded_to_nothing_are_refused(loop_grid, simple_app, caplog):
+    change = lambda content, node: content["metrics"].update({"num-examples": 1e-9})  # noqa: E731
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(loop_grid(simple_app(mod, change=change), 4), SecureAggregation(FedAvg()))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "is rounded to nothing" in caplog.text
+
+
+@pytest.mark.parametrize(("weight", "entry"), [(1.0, 6e10), (-200.0, 6e10), (-(10**6), 0.0)])
+def test_a_client_that_sends_what_it_may_not_ends_the_round(
+    loop_grid, simple_app, monkeypatch, caplog, weight, entry
+):
+    """Its own mod is another: the vector that it masks is beyond every bound."""
+    grid, real, asked = loop_grid(simple_app(mod), 4), client_mod.pack, []
+    grid.hook = lambda message, node: asked.append(node) or message
+
+    def other(*arguments):
+        layout, vector = real(*arguments)
+        return layout, np.array([weight, *[entry] * (vector.size - 1)]) if asked[-1] == 102 else vector
+
+    monkeypatch.setattr(client_mod, "pack", other)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert not result.train_metrics_clientapp
+    assert "beyond what the agreed bounds allow" in caplog.text
+
+
 def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
     app = simple_app(
         mod, change=lambda content, node: content["arrays"].update({"double": Array(np.full(5, 123456.5))})
@@ -225,6 +315,77 @@ def test_a_refusal_says_nothing_of_the_value(loop_grid, simple_app):
     reasons = [message.error.reason for message in grid.seen if message.has_error()]
     assert len(reasons) == 3
     assert set(reasons) == {NOT_AS_AGREED}
+
+
+def test_metrics_in_another_order_are_averaged_with_the_others(loop_grid, simple_app, values):
+    def change(content, node):
+        if node == 101:
+            content["metrics"] = MetricRecord(dict(reversed(content["metrics"].items())))
+
+    grid = loop_grid(simple_app(mod, change=change), 4)
+    result = run(grid, SecureAggregation(FedAvg()))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
+
+
+def test_the_log_says_what_a_client_has_otherwise(loop_grid, simple_app, caplog):
+    def change(content, node):
+        if node == 101:
+            content["arrays"] = ArrayRecord(dict(reversed(content["arrays"].items())))
+        if node == 102:
+            content["metrics"].update({"\x1b[2Jextra": 1.0})
+
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    run(loop_grid(simple_app(mod, change=change), 5), SecureAggregation(FedAvg(), threshold=3))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert "array 'double' (<f8, [5]) in place of array 'w' (<f4, [3, 4])" in caplog.text
+    assert "[2Jextra' (a number) in place of metric 'loss'" in caplog.text
+    assert "\x1b[2J" not in caplog.text
+
+
+def raises(error):
+    def change(content, node):
+        raise error
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        raises(ValueError("patient 4711 has no label")),
+        raises(
+            EncodingError("patient 4711 has no label")
+        ),  # of a class that the mod itself tells the server of
+        raises(SecAggError("patient 4711 has no label")),
+        lambda content, node: content["arrays"].update(
+            {"double": Array("float64", (3,), "patient 4711", b"")}
+        ),
+    ],
+)
+def test_what_fails_in_the_app_is_told_to_the_client_alone(loop_grid, simple_app, caplog, change):
+    grid = loop_grid(simple_app(mod, change=change), 3)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    assert reasons == [NOT_AS_AGREED] * 3
+    assert "4711" in caplog.text
+
+
+def test_control_without_the_mod_flower_tells_the_server(loop_grid, simple_app):
+    grid = loop_grid(simple_app(change=raises(ValueError("patient 4711 has no label"))), 3)
+    run(grid, FedAvg(fraction_evaluate=0.0))
+    reasons = [message.error.reason for message in grid.seen if message.has_error()]
+    assert reasons == ["patient 4711 has no label"] * 3
+
+
+def test_an_inner_mods_error_is_told_to_the_client_alone(loop_grid, simple_app):
+    def refusing(sent, place, call_next):
+        return Message(Error(1, "patient 4711 has no label"), reply_to=sent)
+
+    grid = loop_grid(simple_app(mod, refusing), 3)
+    run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0)))
+    assert [m.error.reason for m in grid.seen if m.has_error()] == [NOT_AS_AGREED] * 3
 
 
 def test_what_a_reply_holds_beside_arrays_and_metrics_is_dropped(loop_grid, simple_app):
@@ -285,7 +446,7 @@ def test_bounds_that_do_not_fit_are_refused(options):
 
 # -- pinned keys ------------------------------------------------------------------------------------------------------
 
-OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20}
+OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20, "width": 64}
 """What a client with pinned keys sets itself: here the defaults of ``SecureAggregation``."""
 
 
@@ -307,7 +468,7 @@ def pinned(tmp_path):
 def test_with_pinned_keys_the_average_is_the_same(loop_grid, simple_app, values, pinned):
     publics, config = pinned
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
-    result = run(grid, SecureAggregation(FedAvg(), signed=True), 2)
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics), 2)
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
@@ -317,7 +478,7 @@ def test_with_pinned_keys_a_client_that_does_not_agree_is_still_in_the_sum(
     publics, config = pinned
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
     grid.hook = lambda message, node: None if node == 101 and at_step(message, "agree") else message
-    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
@@ -327,7 +488,10 @@ def test_with_pinned_keys_an_unsigned_server_gets_nothing(loop_grid, simple_app,
     assert not run(grid, SecureAggregation(FedAvg())).train_metrics_clientapp
 
 
-@pytest.mark.parametrize("options", [{"max_weight": 50.0}, {"bound": 2.0}, {"max_weight": 2.0**21}, {}])
+@pytest.mark.parametrize(
+    "options",
+    [{"max_weight": 50.0}, {"bound": 2.0}, {"max_weight": 2.0**21}, {"width": 32}, {}],
+)
 def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     loop_grid, simple_app, pinned, options
 ):
@@ -335,12 +499,61 @@ def test_the_server_cannot_search_for_a_clients_numbers_with_bounds_of_its_own(
     trained = []
     app = simple_app(SecureMod(pinned=publics, **OWN), change=lambda content, node: trained.append(node))
     grid = loop_grid(app, 4, config)
-    run(grid, SecureAggregation(FedAvg(), signed=True, **options))
+    run(grid, SecureAggregation(FedAvg(), pinned=publics, **options))
     assert len(set(trained)) == (0 if options else 4)  # the control: the bounds that are the client's too
     reasons = {message.error.reason for message in grid.seen if message.has_error()}
     assert reasons == (
-        {"The terms have another weight or another bound than this client's."} if options else set()
+        {"The terms have another weight, bound or width than this client's."} if options else set()
     )
+
+
+def weights_in_a_coarse_ring(monkeypatch, loop_grid, app, publics, config):
+    """The sum of weights of a server that counts so many clients that the ring's unit is 128."""
+    most = (2**63 - 1) // math.ceil(OWN["bound"] * OWN["max_weight"] / 128)
+    monkeypatch.setattr(exchange_module, "Plan", lambda **plan: Plan(**{**plan, "cohort": most}))
+    grid = loop_grid(app, 4, config)
+    result = run(grid, SecureAggregation(FedAvg(fraction_train=0.0), pinned=publics))
+    reasons = {message.error.reason for message in grid.seen if message.has_error()}
+    return result.evaluate_metrics_clientapp, reasons
+
+
+def weighing(mods, weights):
+    app = ClientApp(mods=[mods])
+
+    @app.evaluate()
+    def evaluate(message, context):
+        metrics = {"loss": 1.0, "num-examples": weights[context.node_id - 100]}
+        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+    return app
+
+
+def test_the_server_cannot_make_the_ring_coarse(loop_grid, pinned, monkeypatch):
+    publics, config = pinned
+    metrics, reasons = weights_in_a_coarse_ring(
+        monkeypatch, loop_grid, weighing(SecureMod(pinned=publics, **OWN), [500] * 4), publics, config
+    )
+    assert not metrics
+    [reason] = reasons
+    assert "only 4 have a key that is pinned" in reason
+
+
+def test_control_in_a_coarse_ring_rounding_tells_of_single_weights(loop_grid, pinned, monkeypatch):
+    """Both cohorts have 2,000 examples; the sums of the rounded weights differ."""
+    publics, config = pinned
+
+    class Unchecked(SecureMod):
+        def _checked(self, terms, context, purpose):
+            return terms
+
+    mods, seen = Unchecked(pinned=publics, **OWN), []
+    real = exchange_module.unpack
+    monkeypatch.setattr(
+        exchange_module, "unpack", lambda layout, total, w: seen.append(total[0]) or real(layout, total, w)
+    )
+    for weights in ([180, 820, 500, 500], [500] * 4):
+        weights_in_a_coarse_ring(monkeypatch, loop_grid, weighing(mods, weights), publics, config)
+    assert seen == [15 * 128, 16 * 128]
 
 
 @pytest.mark.parametrize("missing", OWN)
@@ -361,11 +574,12 @@ def test_clients_whose_keys_lie_in_one_folder_do_not_block_each_other(
         return {**config(k), "secagg-key": str(key)}
 
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, together)
-    result = run(grid, SecureAggregation(FedAvg(), signed=True))
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
     np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, grid.contexts), atol=1e-7)
 
 
-def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, simple_app, pinned):
+@pytest.mark.parametrize("step", mail.STEPS)
+def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, simple_app, pinned, step):
     """The server sends a step twice at once: both processes begin with the same context."""
     from copy import deepcopy
 
@@ -377,7 +591,7 @@ def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, si
         outcome = answers[signed] = []
 
         def twice(message, node, grid=grid, outcome=outcome):
-            if node == 101 and at_step(message, "mask"):
+            if node == 101 and at_step(message, step):
                 state = deepcopy(grid.contexts[node].state)
                 first = grid.app(deepcopy(message), grid.contexts[node])
                 grid.contexts[node].state = state
@@ -387,13 +601,13 @@ def test_a_step_that_two_processes_answer_at_once_is_answered_once(loop_grid, si
             return message
 
         grid.hook = twice
-        run(grid, SecureAggregation(FedAvg(), signed=signed))
+        run(grid, SecureAggregation(FedAvg(), pinned=publics if signed else None))
     assert answers[True] == [False, True]
     # The control: without pinned keys, where the server is believed to follow the protocol, both are answered.
-    assert answers[False] == [False, False]
+    assert answers[False] == ([] if step == mail.AGREE else [False, False])
 
 
-@pytest.mark.parametrize("fault", ["mode", "missing", "no name", "no file", "another's"])
+@pytest.mark.parametrize("fault", [0o644, 0o640, 0o604, 0o602, "missing", "no name", "no file", "another's"])
 def test_a_signing_key_that_cannot_be_used_is_refused(loop_grid, simple_app, pinned, tmp_path, fault):
     publics, config = pinned
 
@@ -409,10 +623,54 @@ def test_a_signing_key_that_cannot_be_used_is_refused(loop_grid, simple_app, pin
 
     for k in range(4):
         key = tmp_path / f"node-{k}" / "key"
-        if fault == "mode":
-            key.chmod(0o644)
+        if isinstance(fault, int):
+            key.chmod(fault)
         if fault == "missing":
             key.unlink()
     grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, faulty)
-    assert not run(grid, SecureAggregation(FedAvg(), signed=True)).train_metrics_clientapp
+    assert not run(grid, SecureAggregation(FedAvg(), pinned=publics)).train_metrics_clientapp
     assert {message.has_error() for message in grid.seen} == {False, True}
+
+
+@pytest.mark.parametrize("fault", ["none", "keys", "another's name", "agreement"])
+def test_a_client_whose_signature_is_wrong_leaves_alone_and_under_its_own_number(
+    loop_grid, simple_app, values, pinned, caplog, fault
+):
+    publics, config = pinned
+    grid = loop_grid(simple_app(SecureMod(pinned=publics, **OWN)), 4, config)
+
+    def forged(data):
+        if fault == "agreement":
+            return Agreement.from_bytes(data).model_copy(update={"signature": bytes(64)})
+        keys = SignedKeys.from_bytes(data)
+        if fault == "keys":
+            return keys.model_copy(update={"signature": bytes(64)})
+        return keys.model_copy(update={"keys": keys.keys.model_copy(update={"name": "hospital-0"})})
+
+    if fault != "none":
+        step = "agree" if fault == "agreement" else "advertise"
+        grid.app = written_by(103, step, lambda data: [forged(data).to_bytes()])(grid.app)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    result = run(grid, SecureAggregation(FedAvg(fraction_evaluate=0.0), pinned=publics), 2)
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert set(result.train_metrics_clientapp) == {1, 2}
+    left = [100, 101, 102] + [103] * (fault in ("none", "agreement"))
+    np.testing.assert_allclose(result.arrays["double"].numpy(), average_of(values, left), atol=1e-7)
+    leaving = {line.split("Node ")[1][:3] for line in caplog.text.splitlines() if "leaves" in line}
+    assert leaving == (set() if fault == "none" else {"103"})
+    assert {message.has_error() for message in grid.seen} == {False}
+
+
+def test_a_client_that_has_no_pinned_key_yet_leaves_and_the_others_have_their_sum(
+    loop_grid, simple_app, values, pinned
+):
+    """Five are asked, four have keys that are pinned."""
+    publics, config = pinned
+    fifth = {**publics, "hospital-4": SigningKey.generate().public}
+    apps = [simple_app(SecureMod(pinned=keys, **OWN)) for keys in (publics, fifth)]
+    grid = loop_grid(None, 5, lambda k: config(k) if k < 4 else {**config(0), "secagg-name": "hospital-4"})
+    grid.app = lambda message, context: apps[context.node_id == 104](message, context)
+    result = run(grid, SecureAggregation(FedAvg(), pinned=publics))
+    np.testing.assert_allclose(
+        result.arrays["double"].numpy(), average_of(values, [100, 101, 102, 103]), atol=1e-7
+    )
