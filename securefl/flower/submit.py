@@ -127,17 +127,21 @@ def submit(
 def follow(run: str, out: Path, connection: str | None, show: Callable[[dict[str, Any]], None]) -> str:
     """Show a line a round until the run has ended; its state, ``finished`` or ``stopped``.
 
-    The first Ctrl-C asks the run to stop after its round.
+    The first Ctrl-C asks the run to stop after its round, the second ends the following alone.
 
     Raises:
         EngineError: it failed, with its reason.
     """
     folder, shown, asked = RunFolder(out.absolute()), 0, time.monotonic()
     heard = asked
+    stopping = False
     while True:
         try:
             time.sleep(FOLLOW_SECONDS)
         except KeyboardInterrupt:
+            if stopping:
+                raise
+            stopping = True
             durable.write(folder.stop_file, b"stop\n")
             print("The run stops after its round; a second Ctrl-C only stops following it.", file=sys.stderr)
         state = _state(out, run)

@@ -12,12 +12,12 @@ without privacy: what such a study tells has no number.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from securefl.privacy.mechanism import PrivacyError, Unit
+from securefl.toml_file import parse_toml
 
 
 class Budget(BaseModel):
@@ -58,14 +58,14 @@ def read_budgets(path: Path) -> Budgets | None:
         PrivacyError: it cannot be read, is not TOML, or has a key that is unknown, missing or out of range.
     """
     try:
-        return Budgets.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Budgets.model_validate(parse_toml(path.read_bytes()))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise PrivacyError(f"{path} cannot be read: check its permissions.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PrivacyError(f"{path} is not valid TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise PrivacyError(f"{path}: {where}: {first['msg'].lower()}.") from error
+    except ValueError as error:
+        raise PrivacyError(f"{path} is not valid TOML: {error}.") from error

@@ -220,7 +220,8 @@ class CoordinatorMachine:
         self._recoveries += 1
         if self._recoveries > MAX_RECOVERIES:
             raise EngineError(
-                f"Round {self._replica.place.round} failed {MAX_RECOVERIES} times, at last because {why}."
+                f"Round {self._replica.place.round} failed {MAX_RECOVERIES} times, at last because "
+                f"{why.removesuffix('.')}."
             )
         return self._ask_status()
 

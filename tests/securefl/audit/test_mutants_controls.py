@@ -46,6 +46,7 @@ from securefl.audit.mutants.messages import read_on_trust
 from securefl.audit.stage_cast import HOSPITALS
 from securefl.cli import app as cli_app
 from securefl.cli import main
+from securefl.data import user_module
 from securefl.data.partition import SPLITS, by_class
 from securefl.deploy import authority, plan
 from securefl.engines import link
@@ -62,6 +63,7 @@ from securefl.roles.party import PartyMachine
 from securefl.roles.party_memory import Ledger
 from securefl.roles.spending import Spending
 from securefl.roles.terms import Terms
+from securefl.study import Study
 from securefl.training.server import ServerState
 from tests.securefl.audit import removed_domain, removed_secagg
 
@@ -505,6 +507,18 @@ def signatures_unchecked(patch):
     patch(protocols.chain, "check_signatures", lambda *_: None)
 
 
+def all_that_lies_there_runs(patch):
+    """Both protections: a folder of the signed files, and in it nothing but source."""
+
+    def forget():
+        sys.modules.pop("layers", None)
+        return {}
+
+    patch(Study, "copy_to", lambda study, _folder: study)
+    patch(user_module, "_watch", lambda _folder: None)
+    patch(user_module, "_taken_away", forget)
+
+
 def callers_unasked(patch):
     credentials = grpc.ssl_server_credentials
     patch(grpc, "ssl_server_credentials", lambda pairs, *_, **__: credentials(pairs))
@@ -601,6 +615,7 @@ REMOVED = {
     "sent-before-kept": [sends_before_keeping, answers_not_kept],
     "history-without-an-end": [open_ends],
     "one-signature-is-enough": [signatures_unchecked],
+    "built-where-it-lies": [all_that_lies_there_runs],
     "callers-without-certificates": [callers_unasked],
     "superlink-for-everybody": [anybody_registers],
     "authority-by-whoever-answers": [an_authority_whose_key_everybody_has, no_authority],

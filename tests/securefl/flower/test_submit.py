@@ -11,7 +11,9 @@ import pytest
 
 from securefl import consortium as members
 from securefl.errors import EngineError, StudyError
+from securefl.flower import submit
 from securefl.flower.submit import distributed, run_over_flower, superlink_named
+from securefl.run_folder import RunFolder
 
 STUDY = """\
 name = "Four hospitals"
@@ -118,3 +120,19 @@ def test_a_superlink_that_does_not_answer(study: Path, tmp_path: Path) -> None:
     """Port 1 is nobody's."""
     home = configure(tmp_path, CONNECTIONS.format(port=1))
     assert "Connection to the SuperLink is unavailable" in refused(study, home)
+
+
+def test_the_second_ctrl_c_ends_the_following_and_the_first_asks_the_run_to_stop(
+    tmp_path, monkeypatch, capsys
+):
+    pressed = []
+
+    def press(_seconds):
+        pressed.append(RunFolder(tmp_path).stop_file.exists())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit.time, "sleep", press)
+    with pytest.raises(KeyboardInterrupt):
+        submit.follow("7", tmp_path, None, lambda _line: None)
+    assert pressed == [False, True]
+    assert capsys.readouterr().err.count("a second Ctrl-C only stops following it") == 1

@@ -49,6 +49,8 @@ def test_a_dataset_that_it_does_not_name_may_not_be_used(tmp_path):
         ('unit = "hospital"', 'unit = "record"', "unit"),
         ("[datasets.fed-heart]", "[dataset.fed-heart]", "dataset"),
         ("[datasets.fed-heart]", "[datasets.fed-heart", "TOML"),
+        ("epsilon = 8.0", "epsilon = " + "[" * 5000, "TOML: it is nested too deeply"),
+        ("epsilon = 8.0", "epsilon = " + "9" * 5000, "TOML: a number in it is too long"),
     ],
 )
 def test_what_is_wrong_in_it_is_named(tmp_path, old, new, named):
