@@ -11,6 +11,9 @@ from protocols.errors import EncodingError, SignatureError
 from protocols.pairwise.messages import Roster, StepError, Terms
 from protocols.prg import ring_dtype
 
+PUBLIC_BYTES = 32
+"""Of an Ed25519 public key."""
+
 
 def default_threshold(n: int) -> int:
     """⌊2n/3⌋ + 1: the paper's choice where clients collude with the server; up to ⌈n/3⌉ - 1 of them may."""
@@ -28,6 +31,9 @@ class Policy:
             of b_v or of s_v^SK, a corrupted one both, and (n - c) + 2c < 2t shares never make t of each. So is
             t >= c + 2: they take their own vectors off the sum, and what is left is over two clients at least.
         pinned: Ed25519 public keys by client, itself included; None trusts the server about the keys.
+
+    Raises:
+        EncodingError: the numbers are too small, a key is not 32 bytes, or two clients have the same.
     """
 
     minimum: int = 3
@@ -37,6 +43,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.minimum < 3 or self.corrupted < 0:
             raise EncodingError("A sum has at least 3 summands, and no fewer than 0 clients are corrupted.")
+        if self.pinned is not None:
+            _check_keys(self.pinned)
 
     @property
     def least(self) -> int:
@@ -88,3 +96,14 @@ class Policy:
             check_signature(record, public, signature)
         except SignatureError as error:
             raise StepError("A signature is not by the key that is pinned for its client.") from error
+
+
+def _check_keys(pinned: Mapping[str, bytes]) -> None:
+    for name, public in pinned.items():
+        if not (isinstance(public, bytes) and len(public) == PUBLIC_BYTES):
+            raise EncodingError(
+                f"The key that is pinned for {name} is not {PUBLIC_BYTES} bytes: write hexadecimal text as "
+                'bytes.fromhex("...").'
+            )
+    if len(set(pinned.values())) != len(pinned):
+        raise EncodingError("Two clients are pinned to the same key: each needs one of its own.")

@@ -5,6 +5,7 @@ It runs unchanged, over a Grid whose ``send_and_receive`` makes an exchange of e
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
+from protocols.pairwise import Policy
 from securefl.secagg.exchange import Settings, exchange
 from securefl.secagg.plan import EVALUATE, TRAIN, Plan, SecAggError
 
@@ -39,8 +41,9 @@ class SecureAggregation(Strategy):
         step_timeout: seconds for each step in which the ClientApp does not work; default: the timeout of ``start``.
 
     Raises:
-        SecAggError: the strategy needs single replies, or is not FedAvg-like.
-        EncodingError: the bounds do not fit into the ring even for 3 clients.
+        SecAggError: the strategy needs single replies, or is not FedAvg-like; threshold or width is no whole number,
+            or the threshold below 3.
+        EncodingError: the bounds do not fit into the ring even for 3 clients; a pinned key is none.
     """
 
     def __init__(
@@ -60,6 +63,11 @@ class SecureAggregation(Strategy):
                 f"{type(strategy).__name__} needs each client's reply, and under secure aggregation there is only "
                 "their average: take FedAvg or a strategy that works on the average."
             )
+        Policy(pinned=pinned)
+        threshold = None if threshold is None else _whole("threshold", threshold)
+        if threshold is not None and threshold < 3:
+            raise SecAggError("The threshold must be at least 3: clients help to open no sum over fewer.")
+        width = _whole("width", width)
         self.strategy = strategy
         self.settings = Settings(
             weight=strategy.weighted_by_key,
@@ -101,6 +109,14 @@ class SecureAggregation(Strategy):
     def summary(self) -> None:
         """The wrapped strategy's."""
         self.strategy.summary()
+
+
+def _whole(name: str, value: Any) -> int:
+    """NumPy's integers are taken, other numbers are not."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise SecAggError(f"The {name} must be a whole number, and {value!r} is none.") from error
 
 
 class SecureGrid(Grid):

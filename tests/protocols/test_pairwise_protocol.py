@@ -476,6 +476,21 @@ def test_a_client_whose_own_key_is_not_the_pinned_one_does_not_start():
         Client("client-0", Policy(pinned=PINNED))
 
 
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        (PINNED["client-0"].hex(), "not 32 bytes"),
+        (bytearray(PINNED["client-0"]), "not 32 bytes"),
+        (PINNED["client-0"][:31], "not 32 bytes"),
+        (PINNED["client-0"] + b"\n", "not 32 bytes"),
+        (PINNED["client-1"], "same key"),
+    ],
+)
+def test_pinned_keys_that_are_none_are_refused_where_they_are_given(changed, match):
+    with pytest.raises(EncodingError, match=match):
+        Policy(pinned={**PINNED, "client-0": changed})
+
+
 def test_under_pinned_keys_a_sum_opens_only_as_agreed():
     exchange = Exchange(n=5, t=4, signed=True).to_agreed()
     one, agreements = exchange.parties["client-0"], exchange.agreements

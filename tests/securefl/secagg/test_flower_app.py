@@ -14,6 +14,8 @@ import pytest
 from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
+from securefl.secagg.client_mod import _read_key
+
 ROOT = Path(__file__).parents[3]
 APP = ROOT / "examples" / "flower_app"
 DOCS = ROOT / "docs" / "secagg.md"
@@ -156,6 +158,20 @@ def test_half_of_the_difference_does_not_send_an_update_in_the_open(
     replies = [message for message in grid.seen if message.metadata.reply_to_message_id]
     assert replies
     assert all(message.has_error() for message in replies)
+
+
+def test_the_documentations_commands_make_a_key_that_a_node_takes(tmp_path):
+    [commands] = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    [place] = set(re.findall(r"/var/lib/\S+\.key", commands))
+    script = commands.replace(place, str(tmp_path / "oslo.key")).replace("python ", f"{sys.executable} ")
+    done = subprocess.run(
+        ["/bin/sh", "-euc", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert _read_key(tmp_path / "oslo.key").public == bytes.fromhex(done.stdout)
 
 
 SIMULATION = """

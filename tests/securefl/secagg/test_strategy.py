@@ -444,6 +444,36 @@ def test_bounds_that_do_not_fit_are_refused(options):
         SecureAggregation(FedAvg(), **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"threshold": 3.0}, "threshold must be a whole number"),
+        ({"threshold": "3"}, "threshold must be a whole number"),
+        ({"threshold": 2}, "at least 3"),
+        ({"threshold": True}, "at least 3"),
+        ({"width": 64.0}, "width must be a whole number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_where_they_are_given(options, match):
+    with pytest.raises(SecAggError, match=match):
+        SecureAggregation(FedAvg(), **options)
+
+
+def test_numpys_integers_are_whole_numbers(loop_grid, simple_app):
+    strategy = SecureAggregation(FedAvg(), threshold=np.int64(3), width=np.int32(64))
+    assert run(loop_grid(simple_app(mod), 4), strategy).train_metrics_clientapp
+
+
+@pytest.mark.parametrize("end", [lambda pinned: SecureAggregation(FedAvg(), pinned=pinned),
+                                 lambda pinned: SecureMod(pinned=pinned, **OWN)])  # fmt: skip
+def test_pinned_keys_that_are_none_are_refused_at_both_ends(end):
+    keys = {f"hospital-{k}": SigningKey.generate().public for k in range(3)}
+    end(keys)
+    for wrong in ({**keys, "hospital-0": keys["hospital-0"].hex()}, {**keys, "again": keys["hospital-0"]}):
+        with pytest.raises(EncodingError, match=r"not 32 bytes|same key"):
+            end(wrong)
+
+
 # -- pinned keys ------------------------------------------------------------------------------------------------------
 
 OWN = {"weight": "num-examples", "bound": 2.0**16, "max_weight": 2.0**20, "width": 64}
