@@ -68,7 +68,10 @@ learning_rate = 0.05
 }
 
 OWN_DATA = '''\
-"""The hospital's own records: ``build`` returns any torch Dataset of (features, label)."""
+"""The hospital's own records: ``build`` returns any torch Dataset of (features, label).
+
+The dataset may have ``patients``, an integer for each record, the same for records of one patient.
+"""
 
 import torch
 from torch.utils.data import TensorDataset

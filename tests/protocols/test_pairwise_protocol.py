@@ -485,6 +485,7 @@ def test_a_client_whose_own_key_is_not_the_pinned_one_does_not_start():
         (PINNED["client-0"] + b"\n", "not 32 bytes"),
         (PINNED["client-1"], "same key"),
     ],
+    ids=["text", "bytearray", "short", "long", "twice"],
 )
 def test_pinned_keys_that_are_none_are_refused_where_they_are_given(changed, match):
     with pytest.raises(EncodingError, match=match):
