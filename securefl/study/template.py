@@ -68,10 +68,7 @@ learning_rate = 0.05
 }
 
 OWN_DATA = '''\
-"""The hospital's own records: ``build`` returns any torch Dataset of (features, label).
-
-The dataset may have ``patients``, an integer for each record, the same for records of one patient.
-"""
+"""The hospital's own records: any torch Dataset of (features, label); its ``patients`` may say whose each is."""
 
 import torch
 from torch.utils.data import TensorDataset

@@ -69,6 +69,7 @@ def compared(tmp_path):
     return tmp_path / "study"
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_comparisons_and_a_resumed_run_makes_them(tmp_path, compared, play, monkeypatch):
     children = []
 

@@ -139,7 +139,7 @@ def test_epsilon_stands_beside_each_number_of_parties_in_words(tmp_path: Path) -
     [
         (16, 10, 100, 0.1, 100, 3.0, "patient"),
         (32, 1000, 10**6, 0.01, 300, 3.0, "patient"),
-        (16, 11, None, 1.0, 5, 500.0, "hospital"),
+        pytest.param(16, 11, None, 1.0, 5, 500.0, "hospital", marks=pytest.mark.slow),
     ],
 )
 def test_the_target_is_met_in_coarse_rings_too(

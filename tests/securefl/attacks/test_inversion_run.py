@@ -109,6 +109,7 @@ def test_the_targets_and_the_search_follow_the_seed(ran, report):
     assert not np.array_equal(other.originals, report.originals)
 
 
+@pytest.mark.slow
 def test_the_small_network_takes_the_place_of_the_studys(ran):
     found = run_inversion(
         ran, targets=2, model="small", methods=("ratio", "idlg"), iterations=150, restarts=1

@@ -24,6 +24,7 @@ def test_a_round_is_measured(width: int) -> None:
     assert figures["party_cpu_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_partys_memory_does_not_grow_with_the_hospitals() -> None:
     one_update = 4 * 300_000 / 2**20
     for hospitals in (3, 24):  # holding all would take as many updates as there are hospitals

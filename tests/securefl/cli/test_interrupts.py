@@ -40,7 +40,11 @@ RESUME = "; what was settled is on disk, go on with --resume"
 
 @pytest.mark.parametrize(
     ("command", "left"),
-    [(["run", "--out", "out"], RESUME), (["study", "check"], ""), (["study", "plan"], "")],
+    [
+        (["run", "--out", "out"], RESUME),
+        (["study", "check"], ""),
+        pytest.param(["study", "plan"], "", marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_says_what_it_has_left(tmp_path: Path, command: list[str], left: str) -> None:
     (tmp_path / "study").mkdir()

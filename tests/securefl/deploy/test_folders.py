@@ -123,7 +123,7 @@ def test_member_toml_is_what_a_member_starts_with(pristine):
 
 
 def test_an_interrupted_init_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_args, **_more):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("securefl.deploy.folders.render_whole", full)

@@ -206,6 +206,7 @@ def test_limits_hold(place, unwalled, program, limits, end):
     assert end in finished(confined), (place / "log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program", [HOG, HOGS, MANY, LARGE, SLOW], ids=["hog", "hogs", "many", "large", "slow"]
 )

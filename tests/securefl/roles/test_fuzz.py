@@ -134,6 +134,7 @@ def test_no_other_bytes_than_the_canonical_ones_are_read(corpus):
 # -- the study after it ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_study_in_which_one_message_was_changed_ends_right_or_typed(theatre, tmp_path, corpus):
     # What the coordinator only carries, or checks later, comes out here: no changed message ends in a wrong study.
     cast = theatre.cast(3, 2, 1)

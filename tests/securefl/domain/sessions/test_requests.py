@@ -365,7 +365,7 @@ def test_an_old_permit_does_not_fit_the_same_study_proposed_again(stage):
 
 @pytest.mark.parametrize("root", ["../database", "../data/../../etc", "/etc", "data", ".."])
 def test_a_study_that_reads_elsewhere_than_its_dataset_is_not_approved(stage, root):
-    stage.edit('module = "records.py:build"', f'module = "records.py:build"\nroot = "{root}"')
+    stage.edit('source = "module"\nmodule = "records.py:build"', f'source = "npz"\nroot = "{root}"')
     sent = stage.propose()
     with pytest.raises(StudyError, match=r"ask for `root"):
         stage.owners["north"].request(sent.name).approve("IRB")
@@ -373,7 +373,7 @@ def test_a_study_that_reads_elsewhere_than_its_dataset_is_not_approved(stage, ro
 
 @pytest.mark.parametrize("root", ["../data", "../data/records.csv"])
 def test_a_study_that_reads_its_dataset_is_approved(stage, root):
-    stage.edit('module = "records.py:build"', f'module = "records.py:build"\nroot = "{root}"')
+    stage.edit('source = "module"\nmodule = "records.py:build"', f'source = "npz"\nroot = "{root}"')
     sent = stage.propose()
     assert stage.owners["north"].request(sent.name).approve("IRB")
 
