@@ -294,7 +294,7 @@ def test_another_shape_names_the_party_in_every_collective(name, shape):
     assert names_party_one(run_parties(3, program, deadline=0.6), 20, began)
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.int32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", COLLECTIVES)
 def test_another_type_is_refused_where_it_is_and_its_party_named_by_the_others(name, dtype):
     def program(communicator, rank):

@@ -138,7 +138,7 @@ def test_epsilon_stands_beside_each_number_of_parties_in_words(tmp_path: Path) -
     ("width", "coordinates", "largest", "rate", "rounds", "target", "unit"),
     [
         (16, 10, 100, 0.1, 100, 3.0, "patient"),
-        (32, 1000, 10**6, 0.01, 300, 3.0, "patient"),
+        pytest.param(32, 1000, 10**6, 0.01, 300, 3.0, "patient", marks=pytest.mark.slow),
         pytest.param(16, 11, None, 1.0, 5, 500.0, "hospital", marks=pytest.mark.slow),
     ],
 )

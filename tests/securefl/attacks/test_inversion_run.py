@@ -99,6 +99,7 @@ def test_a_report_says_what_was_attacked_and_is_plain_json(report):
     assert {row["view"] for row in plain["results"]} == set(VIEWS)
 
 
+@pytest.mark.slow
 def test_the_targets_and_the_search_follow_the_seed(ran, report):
     again = run_inversion(ran, targets=3, seed=5, methods=("cosine",), iterations=20, restarts=1)
     assert np.array_equal(again.originals, report.originals)
@@ -136,6 +137,7 @@ def test_what_cannot_be_attacked_is_refused(ran, tmp_path):
         run_inversion(tmp_path / "nothing", targets=2)
 
 
+@pytest.mark.slow
 def test_records_that_are_no_images_are_refused(play, tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.toml").write_text(STUDY)

@@ -42,7 +42,7 @@ RESUME = "; what was settled is on disk, go on with --resume"
     ("command", "left"),
     [
         (["run", "--out", "out"], RESUME),
-        (["study", "check"], ""),
+        pytest.param(["study", "check"], "", marks=pytest.mark.slow),
         pytest.param(["study", "plan"], "", marks=pytest.mark.slow),
     ],
 )

@@ -269,7 +269,9 @@ def test_a_study_with_files_of_strange_names_is_not_deployed(made, study, name):
         deploy.join(made / "oslo")
 
 
-@pytest.mark.parametrize("name", ["no", "on", "null", "true"])
+@pytest.mark.parametrize(
+    "name", ["no", *(pytest.param(n, marks=pytest.mark.slow) for n in ("on", "null", "true"))]
+)
 def test_a_members_name_is_no_yaml_word(tmp_path, name):
     mesh = {"uni": "uni.example:7000", name: "lab.example:7001"}
     deploy.init(tmp_path / "out", ["oslo", "bergen"], ["uni", name], "hub.example:8000", mesh)

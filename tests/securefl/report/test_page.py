@@ -201,8 +201,14 @@ def test_a_damaged_file_is_named(finished: RunFolder, name: str) -> None:
 def test_a_file_of_other_types_is_named(finished: RunFolder, name: str, change: dict[str, object]) -> None:
     path = finished.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert f"{path.name} cannot be read." in gather(finished).missing
+
+
+def test_the_page_says_which_file_cannot_be_read(finished: RunFolder) -> None:
+    path = finished.path / "partition.json"
+    path.write_text('{"test": [1.5]}')
     _, page = read(finished)
-    assert f"{path.name} cannot be read." in page.sections["head"]
+    assert "partition.json cannot be read." in page.sections["head"]
 
 
 @pytest.mark.parametrize(
@@ -213,8 +219,7 @@ def test_a_file_of_other_types_is_named(finished: RunFolder, name: str, change: 
 )  # fmt: skip
 def test_a_damaged_line_of_the_history_is_told(finished: RunFolder, damage: bytes) -> None:
     finished.history_file.write_bytes(finished.history_file.read_bytes() + damage)
-    _, page = read(finished)
-    assert "history.jsonl cannot be read." in page.sections["head"]
+    assert "history.jsonl cannot be read." in gather(finished).missing
     with pytest.raises(RunError, match=r"history\.jsonl cannot be read: remove it"):
         finished.history()
 
