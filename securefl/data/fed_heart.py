@@ -4,8 +4,8 @@ The table (UCI Heart Disease, CC BY 4.0, see ``files/ATTRIBUTION.md``) is shippe
 of FLamby's Fed-Heart-Disease (du Terrail et al., NeurIPS 2022): does the patient have any heart disease (column
 ``num`` above 0)? ``slope``, ``ca`` and ``thal``, which most sites did not record, are dropped, then every row with a
 gap: 303, 261, 46 and 130 patients remain. Row 304 is labelled Cleveland but belongs to Hungary, whose first row it
-is in the original files. 34 of 100 records a site are held out, stratified by label unless the study
-says otherwise.
+is in the original files. 34 of 100 records a site are held out, stratified by label unless the study says
+otherwise.
 
 Answers in words get the numbers of the original files, one column each, and not a column of zeros and ones an answer:
 with little data the fewer columns held out better (regularised logistic regression, pooled, 40 splits: 0.801 against

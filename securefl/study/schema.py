@@ -166,8 +166,12 @@ class StudySettings(Settings):
             )
         if privacy.unit == "patient":
             self._each_patient_alone()
+            self._one_step()
+
+    def _one_step(self) -> None:
+        """What local training of patients' gradients cannot have."""
         training = self.training
-        if privacy.unit == "patient" and (
+        if (
             training.local_epochs != 1
             or training.optimizer != "sgd"
             or training.momentum

@@ -5,6 +5,8 @@ From the file, and not from the training records: who is held out must not depen
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,7 @@ def largest_move(study, folder, hospital, without):
 
 
 @pytest.fixture
-def npz(tmp_path, monkeypatch):
+def npz(tmp_path):
     """A hospital's file of 60 patients with two records each, and a context in which one of them is not there."""
     draw = np.random.default_rng(0)
     patients = np.repeat(draw.permutation(10_000)[:60], 2)
@@ -72,9 +74,11 @@ def npz(tmp_path, monkeypatch):
             tmp_path / "cleveland.npz", classes=2, **{name: array[kept] for name, array in arrays.items()}
         )
 
+    @contextmanager
     def without(patient):
         write(patients != patients[2 * patient])
-        return restored(lambda: write(np.full(120, True)))
+        yield
+        write(np.full(120, True))
 
     write(np.full(120, True))
     return settings({"source": "npz", "root": "{hospital}.npz"}), tmp_path, "cleveland", without
@@ -87,27 +91,16 @@ def heart(tmp_path, monkeypatch):
     means = [55.0, 130.0, 200.0, 140.0, 1.0, 0.5, 1.5, 0.5, 1.0, 0.5]
     stds = [10.0, 20.0, 50.0, 25.0, 1.0, 0.5, 1.0, 0.5, 1.0, 0.5]
 
+    @contextmanager
     def without(patient):
         kept = np.flatnonzero(np.arange(len(sites)) != own[patient])
-        monkeypatch.setattr(fed_heart, "read_heart", lambda: (records.take(kept), sites[kept]))
-        return restored(lambda: monkeypatch.setattr(fed_heart, "read_heart", lambda: (records, sites)))
+        with monkeypatch.context() as patch:
+            patch.setattr(fed_heart, "read_heart", lambda: (records.take(kept), sites[kept]))
+            yield
 
     data = {"source": "fed-heart", "standardise": "public"}
     data |= {"public_mean": means, "public_std": stds}
     return settings(data), tmp_path, "cleveland", without
-
-
-class restored:  # noqa: N801
-    """A context that does this at its end."""
-
-    def __init__(self, action):
-        self._action = action
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._action()
 
 
 @pytest.mark.parametrize("source", ["npz", "heart"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from securefl.audit.quiet import quiet
 from securefl.audit.registry import Finding, Mutant
 from securefl.domain import sandbox
 from securefl.domain.sandbox import Cell, Limits
@@ -169,13 +169,9 @@ def _app_caught() -> Finding:
 
     changed, own = _changed_app(), own_app()
     tries = ("", hashlib.sha256(own).hexdigest())  # under its own digest, and under ours
-    log = logging.getLogger(OwnAppFactory.__module__)
-    before, log.disabled = log.disabled, True  # it tells of each refusal
-    try:
+    with quiet(OwnAppFactory.__module__):
         ran = sum(_runs(OwnAppFactory, changed, claimed) for claimed in tries)
         honest = _runs(OwnAppFactory, own)
-    finally:
-        log.disabled = before
     said = (
         f"Sent twice, once under our app's digest, it was taken {ran} times; our own app "
         f"{'was taken' if honest else 'was not'}."

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from securefl.audit.mutants.secagg import a_place_in_flower
-from securefl.audit.mutants.secagg_server import BOUNDS, NODES, SIZE, Examples, Nodes, nothing, silent, work
+from securefl.audit.mutants.secagg_server import BOUNDS, NODES, SIZE, Examples, Nodes, nothing, work
+from securefl.audit.quiet import quiet
 from securefl.audit.registry import Finding, Mutant
 
 UNIT = 128
@@ -28,7 +29,7 @@ def _asked(make: Callable[..., Any], examples: Examples, changes: Mapping[str, A
     from securefl.secagg import Plan, SecureAggregation
     from securefl.secagg.exchange import Exchange
 
-    with a_place_in_flower(), silent(), tempfile.TemporaryDirectory() as folder:
+    with a_place_in_flower(), quiet(), tempfile.TemporaryDirectory() as folder:
         grid: Any = Nodes(make, Path(folder), nothing, lambda node: 1, examples)
         messages = [Message(work(np.zeros(SIZE), 1.0), node, "train") for node in NODES]
         settings = SecureAggregation(FedAvg(), pinned=grid.pinned, **BOUNDS).settings

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from protocols.signing import SigningKey
 from securefl.audit.mutants.secagg import a_place_in_flower
+from securefl.audit.quiet import quiet
 from securefl.audit.registry import Finding, Mutant
 
 NODES = (101, 102, 103, 104)
@@ -33,17 +32,6 @@ Examples = Callable[[int], int]
 def update(node: int) -> NDArray[np.float64]:
     """(SIZE,) numbers that a client's training adds to the model, at a learning rate of 1 and in one epoch."""
     return np.random.default_rng(node).uniform(-1, 1, SIZE)
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Flower's log would stand between the lines of the audit."""
-    log = logging.getLogger("flwr")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 class Nodes:
@@ -134,7 +122,7 @@ def read(
     from securefl.secagg import SecureAggregation
     from securefl.secagg.strategy import SecureGrid
 
-    with a_place_in_flower(), silent(), tempfile.TemporaryDirectory() as folder:
+    with a_place_in_flower(), quiet(), tempfile.TemporaryDirectory() as folder:
         nodes: Any = Nodes(make, Path(folder), sent, epochs, lambda node: EXAMPLES)
         settings = SecureAggregation(FedAvg(), pinned=nodes.pinned, **BOUNDS).settings
         messages = [Message(agreed, node, "train") for node in NODES]

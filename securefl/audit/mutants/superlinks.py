@@ -6,7 +6,6 @@ out by Flower's own server and client, in this process and over TLS.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from securefl.audit.quiet import quiet
 from securefl.audit.registry import Finding, Mutant
 from securefl.deploy import authority, init
 from securefl.deploy.plan import SUPERLINK_KEY, SUPERNODES, plan_folder
@@ -36,24 +36,13 @@ START_SECONDS = 20.0
 @contextmanager
 def _deployment() -> Iterator[Path]:
     """The folders of a deployment on this computer, with the SuperLink at a free port."""
-    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name, socket.socket() as free, _quiet():
+    with tempfile.TemporaryDirectory(prefix="securefl-audit-") as name, socket.socket() as free, quiet():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
         mesh = {"party-1": "127.0.0.1:7001", "party-2": "127.0.0.1:7002"}
         init(Path(name) / "all", [MEMBER, "cleveland"], list(mesh), f"127.0.0.1:{port}", mesh)
         yield Path(name) / "all"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Flower tells of everything that it refuses."""
-    log = logging.getLogger("flwr")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 def _words(folder: Path, process: str) -> list[str]:

@@ -60,9 +60,8 @@ def load_imaging(
     records = replace(
         records, patients=np.repeat(np.array(patients, dtype=np.int64), [len(label) for _, label in parts])
     )
-    classes_ = declared or max(2, largest + 1)
     return split_off_test(
-        records, classes_, split, settings.test_fraction, seed, f"Hospital {hospital}",
+        records, declared or max(2, largest + 1), split, settings.test_fraction, seed, f"Hospital {hospital}",
         names=lambda: [patient.encode() for patient in numbers],
     )  # fmt: skip
 

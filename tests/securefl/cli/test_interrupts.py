@@ -11,22 +11,11 @@ from pathlib import Path
 
 import pytest
 
-STUDY = """\
-name = "Interrupted"
-seed = 1
-[simulation]
-[consortium]
-hospitals = ["st-anna", "va", "b"]
-parties = 2
-[data]
-source = "module"
-module = "data.py:build"
-[model]
-kind = "logistic"
-[training]
-rounds = 1
-learning_rate = 0.1
-"""
+from tests.securefl.small_study import SMALL_STUDY
+
+STUDY = SMALL_STUDY.replace(
+    'source = "npz"\nroot = "records/{hospital}.npz"', 'source = "module"\nmodule = "data.py:build"'
+)
 DATA = """\
 import time
 from pathlib import Path
